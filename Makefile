@@ -1,0 +1,57 @@
+# Every command of the project; `make help` lists them.
+
+PYTHON      ?= $(shell command -v python3.11 || echo python3)
+VENV        := .venv
+BIN         := $(VENV)/bin
+READY       := $(VENV)/.ready
+DAY         ?= $(shell date -u -d yesterday +%F)
+CONF        ?= conf/demo.toml
+SUBSCRIBERS ?= 20000
+CENTRES     ?= 26
+DAYS        ?= 1
+SEED        ?= 7
+PUBLISHED   ?= demo/published
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo world night report notebooks test check zip clean
+
+help: ## List all commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 10
+
+setup: $(READY) ## Make the environment (.venv) and fetch the jars, once
+
+$(READY): requirements.txt setup.py conf/jars.txt .ci/setup
+	@PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/setup >&2
+	@touch $@
+
+demo: $(READY) world night ## A demo world and one whole night over it, from nothing: SUBSCRIBERS=20000 DAY=yesterday
+
+world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=yesterday SEED=7
+	@$(BIN)/python -m jobs.make_world --out demo --subscribers $(SUBSCRIBERS) --centres $(CENTRES) \
+		--days $(DAYS) --last-day $(DAY) --seed $(SEED)
+
+night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY)
+
+report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)
+
+notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
+	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
+
+test: $(READY) ## Run all tests
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, types, architecture rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+zip: $(READY) ## Build dist/footfall.zip for spark-submit --py-files
+	@rm -rf build/zip && mkdir -p build/zip dist
+	@cp -r jobs transforms build/zip && find build/zip -name __pycache__ -prune -exec rm -r {} +
+	@cd build/zip && ../../$(BIN)/python -m zipfile -c ../../dist/footfall.zip jobs transforms
+
+clean: ## Remove what was built and the demo, not the environment
+	@rm -rf build dist demo *.egg-info

@@ -1,0 +1,1 @@
+"""Footfall's steps: each reads, applies pure transforms, and writes."""

@@ -1,0 +1,187 @@
+"""Events of the day -> `silver.visits`: clean, consent, pseudonyms, stays, home areas."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import quality
+from jobs.ingest_reference import sound_rows
+from jobs.landing import Events, readable
+from jobs.runtime import Night, run_job
+from transforms import consent, events, network, pseudonyms, tables, visits
+from transforms.days import LocalDay
+from transforms.errors import Failed
+from transforms.tables import (
+    CONSENT_PERIODS,
+    REFERENCE_CELL_ZONES,
+    REFERENCE_CELLS,
+    REJECTED,
+    VISITS,
+)
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """What became of every row read; the four parts add up to `rows_in`."""
+
+    other_day: int
+    rejected: Mapping[str, int]
+    not_taking_part: int
+    accepted: int
+    files: list[tuple[str, int]]
+
+    @property
+    def rows_in(self) -> int:
+        parts = (self.other_day, sum(self.rejected.values()), self.not_taking_part, self.accepted)
+        return sum(parts)
+
+    @property
+    def rejected_share(self) -> float:
+        of_day = self.rows_in - self.other_day
+        return sum(self.rejected.values()) / of_day if of_day else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.rows_in:,} rows in, {self.accepted:,} accepted"
+
+
+def detect_visits(night: Night) -> Accounting:
+    """Raises `Failed` for a day without events or below quality, before anything is published."""
+    read = night.landing.events(night.day.date)
+    if read.folders_missing:
+        night.progress.note(f"event folders not there: {', '.join(read.folders_missing)}")
+    cells = night.store.read(REFERENCE_CELLS).where(F.col("day") == F.lit(night.day.date))
+    with readable("events"):
+        screened = events.screened(
+            read.rows, cells, day_start=night.day.start, day_end=night.day.end
+        )
+        survivors = screened.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
+        settled = events.settled(survivors, taking_part(night, night.day)).persist()
+        try:
+            accounting = _accounted(night, screened, settled, read)
+            accepted = events.accepted(settled)
+            _examine_events(night, accepted, accounting)
+            _store_visits(night, accepted, cells)
+        finally:
+            settled.unpersist()
+    return accounting
+
+
+def taking_part(night: Night, day: LocalDay) -> DataFrame:
+    """Subscribers of `day`. -> subscriber_id, area, taking_part, each id once."""
+    raw = night.landing.rows(tables.SUBSCRIBERS)
+    if raw is None or raw.isEmpty():
+        raise Failed(
+            "subscribers", found="none", expected="at least one", consequence="no event was read"
+        )
+    judged = network.judged_subscribers(raw, day=day.date)
+    # Faults are told once, for the night's own day; their ids are never named.
+    sound = sound_rows(night, tables.SUBSCRIBERS, judged) if day == night.day else (
+        network.sound(judged)
+    )
+    return consent.with_taking_part(
+        sound.select("subscriber_id", "area"),
+        night.store.read(CONSENT_PERIODS),
+        start=day.start,
+        end=day.end,
+        default=night.settings.consent.default,
+    )
+
+
+def residents(night: Night) -> DataFrame:
+    """Sound residents. -> area, residents."""
+    raw = night.landing.rows(tables.RESIDENTS)
+    resolution = night.settings.people.catchment_resolution
+    judged = None if raw is None else network.judged_residents(raw, resolution=resolution)
+    sound = None if judged is None else network.sound(judged)
+    if sound is None or sound.isEmpty():
+        raise Failed(
+            "residents",
+            found="no sound row",
+            expected="at least one area",
+            consequence="nothing was published",
+        )
+    return sound
+
+
+def _accounted(
+    night: Night, screened: DataFrame, settled: DataFrame, read: Events
+) -> Accounting:
+    """Counts every outcome and stores the rejections; raises `Failed` for an empty day."""
+    by_row = screened.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
+    outcomes = {row.outcome: row.rows for row in by_row if row.outcome is not None}
+    by_subscriber = settled.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
+    outcomes |= {row.outcome: row.rows for row in by_subscriber}
+    accounting = Accounting(
+        other_day=outcomes.get(events.OTHER_DAY, 0),
+        rejected={reason: outcomes.get(reason, 0) for reason in events.REASONS},
+        not_taking_part=outcomes.get(events.NOT_TAKING_PART, 0),
+        accepted=outcomes.get(None, 0),
+        files=read.files,
+    )
+    if accounting.rows_in == accounting.other_day:
+        raise Failed(
+            f"events of {night.day.date}",
+            found="none",
+            expected="at least one",
+            consequence="nothing was published",
+        )
+    rows = [(night.day.date, reason, count) for reason, count in accounting.rejected.items()]
+    night.store.replace(
+        REJECTED, night.spark.createDataFrame(rows, REJECTED.schema), day=night.day.date
+    )
+    return accounting
+
+
+def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -> None:
+    """Schema and gaps of the accepted rows, then the batch as a whole."""
+    seconds = F.unix_micros("event_time") / F.lit(1e6)
+    first, last = accepted.agg(F.min(seconds), F.max(seconds)).first() or (None, None)
+    profile = (
+        accounting.accepted,
+        accounting.rejected_share,
+        quality.volume_ratio(night, accounting.accepted),
+        night.day.start.timestamp() - first if first else None,
+        last - night.day.end.timestamp() if last else None,
+    )
+    frame = night.spark.createDataFrame([profile], quality.PROFILE)
+    gates = quality.profile_expectations(night.settings.quality)
+    quality.record(
+        night,
+        quality.examined(accepted, quality.event_expectations(), subject="accepted events")
+        + quality.examined(frame, gates, subject="batch profile"),
+    )
+
+
+def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
+    on_day = F.col("day") == F.lit(night.day.date)
+    rules = night.settings.visits
+    stays = visits.stays(
+        accepted,
+        night.store.read(REFERENCE_CELL_ZONES).where(on_day).drop("day"),
+        max_gap_s=rules.max_gap * 60,
+        min_dwell_s=rules.min_dwell * 60,
+        max_dwell_s=rules.max_dwell * 60,
+    )
+    homes = visits.home_areas(
+        accepted, cells, residents(night), timezone=night.settings.timezone
+    )
+    night.key.make()
+    pseudonymous = visits.with_home(stays, homes).transform(
+        pseudonyms.pseudonymised, read_key=night.key
+    )
+    night.store.replace(
+        VISITS, pseudonymous.withColumn("day", F.lit(night.day.date)), day=night.day.date
+    )
+    stored = night.store.read(VISITS).where(on_day)
+    quality.record(
+        night, quality.examined(stored, quality.visit_expectations(), subject=VISITS.name)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(detect_visits, description=__doc__ or ""))

@@ -1,0 +1,167 @@
+"""Cells and zones in the landing -> `reference.*` of the day, with P(zone | cell)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.landing import readable
+from jobs.runtime import Night, run_job
+from transforms import geography, network, tables
+from transforms.errors import Failed, shown
+from transforms.tables import REFERENCE_CELL_ZONES, REFERENCE_CELLS, REFERENCE_ZONES
+
+_NAMED_AT_MOST = 5
+
+
+def ingest_reference(night: Night) -> str:
+    """Reads, judges and stores the reference; raises `Failed` when too much of it is faulty."""
+    zones = _zones(night)
+    cells = _cells(night, zones)
+    place, day = night.settings.place, F.lit(night.day.date)
+    night.store.replace(REFERENCE_ZONES, _zone_rows(night, zones), day=night.day.date)
+    night.store.replace(REFERENCE_CELLS, cells.withColumn("day", day), day=night.day.date)
+    stored_cells = night.store.read(REFERENCE_CELLS).where(F.col("day") == day)
+    pairs = geography.cell_zones(
+        stored_cells,
+        zones,
+        resolution=place.h3_resolution,
+        zone_attraction=place.zone_attraction,
+        min_presence=place.min_presence,
+    )
+    night.store.replace(REFERENCE_CELL_ZONES, pairs.withColumn("day", day), day=night.day.date)
+    stored_pairs = night.store.read(REFERENCE_CELL_ZONES).where(F.col("day") == day)
+    _name_unseen(night, zones, stored_pairs)
+    return f"{len(zones)} zones, {stored_cells.count():,} cells, {stored_pairs.count():,} pairs"
+
+
+def _zones(night: Night) -> list[geography.Zone]:
+    files = night.landing.texts("zones", suffix=".geojson")
+    try:
+        zones, faults, seen = geography.zones_from_geojson(files)
+    except geography.NotGeoJson as error:
+        raise Failed(
+            "zones",
+            found=str(error),
+            expected="RFC 7946 GeoJSON",
+            consequence="no event was read",
+        ) from None
+    if faults:
+        named = "; ".join(f"{fault.subject}: {fault.reason}" for fault in faults[:_NAMED_AT_MOST])
+        night.progress.note(f"zones left out: {len(faults)} of {seen} ({named}{_more(faults)})")
+    must_be_mostly_sound(night, "zones", bad=len(faults), rows=seen)
+    if not zones:
+        raise Failed(
+            "zones", found="none", expected="at least one", consequence="no event was read"
+        )
+    return zones
+
+
+def _more(items: Sequence[object]) -> str:
+    return "; …" if len(items) > _NAMED_AT_MOST else ""
+
+
+def _cells(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
+    """Sound cells of the day with their area."""
+    raw = night.landing.rows(tables.CELLS, day=night.day.date)
+    if raw is None:
+        raise Failed(
+            "cells", found="no file", expected="at least one", consequence="no event was read"
+        )
+    zone_ids = [zone.zone_id for zone in zones]
+    with readable("cells"):
+        judged = (
+            network.judged_cells(raw, day=night.day.date)
+            .transform(network.with_known_indoor_zones, zone_ids)
+            .persist()
+        )
+        _tell_faults(night, judged, "cells", name="cell_id")
+        _tell_notices(night, judged)
+    resolution = night.settings.people.catchment_resolution
+    area = geography.area(F.col("latitude"), F.col("longitude"), resolution=resolution)
+    return network.sound(judged).withColumn("area", area)
+
+
+def _tell_notices(night: Night, judged: DataFrame) -> None:
+    noticed = judged.where(F.col("notice").isNotNull())
+    count = noticed.count()
+    if count:
+        names = [shown(r.cell_id) for r in noticed.limit(_NAMED_AT_MOST).collect()]
+        night.progress.note(
+            f"cells of an unknown indoor zone, placed by their geometry: {count} "
+            f"({', '.join(names)})"
+        )
+
+
+def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> None:
+    """Counts faulty rows by reason, names some, and stops the night when they are too many."""
+    reasons = {r.fault: r.rows for r in network.faults_by_reason(judged).collect()}
+    rows = sum(reasons.values())
+    bad = {reason: count for reason, count in reasons.items() if reason is not None}
+    if bad:
+        by_reason = ", ".join(f"{reason}: {count}" for reason, count in sorted(bad.items()))
+        named = ""
+        if name is not None:
+            faulty = judged.where(F.col("fault").isNotNull()).orderBy(name)
+            some = [shown(r[name]) for r in faulty.limit(_NAMED_AT_MOST).collect()]
+            named = f"; among them {', '.join(some)}"
+        night.progress.note(
+            f"{subject} left out: {sum(bad.values())} of {rows} ({by_reason}{named})"
+        )
+    must_be_mostly_sound(night, subject, bad=sum(bad.values()), rows=rows)
+
+
+def sound_rows(
+    night: Night, contract: tables.Input, judged: DataFrame, *, name: str | None = None
+) -> DataFrame:
+    """Rows of a reference input without a fault; tells what was left out."""
+    with readable(contract.name):
+        _tell_faults(night, judged, contract.name, name=name)
+    return network.sound(judged)
+
+
+def must_be_mostly_sound(night: Night, subject: str, *, bad: int, rows: int) -> None:
+    """Raises `Failed` above the limit of the settings; a single bad row never stops a night."""
+    limit = night.settings.place.max_bad_reference
+    if bad > 1 and bad > limit * rows:
+        raise Failed(
+            subject,
+            found=f"{bad} faulty of {rows} rows",
+            expected=f"at most {limit:.0%} (place.max_bad_reference)",
+            consequence="nothing was published",
+        )
+
+
+def _zone_rows(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
+    rows = [
+        (
+            night.day.date,
+            zone.zone_id,
+            zone.name,
+            zone.centre_id,
+            zone.centre_name,
+            zone.kind,
+            zone.opening_hours,
+            zone.attraction,
+            bytearray(zone.wkb),
+        )
+        for zone in zones
+    ]
+    return night.spark.createDataFrame(rows, REFERENCE_ZONES.schema)
+
+
+def _name_unseen(night: Night, zones: Sequence[geography.Zone], pairs: DataFrame) -> None:
+    seen = {row.zone_id for row in pairs.select("zone_id").distinct().collect()}
+    unseen = [zone.zone_id for zone in zones if zone.zone_id not in seen]
+    if unseen:
+        night.progress.note(
+            f"zones that no cell sees (no data): {len(unseen)} "
+            f"({', '.join(unseen[:_NAMED_AT_MOST])}{_more(unseen)})"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(ingest_reference, description=__doc__ or ""))

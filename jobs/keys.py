@@ -1,0 +1,72 @@
+"""The key of the day: made at the start of a night, read where the work happens, then destroyed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from transforms.errors import Refused
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """One day's key in a file (0600) of a folder (0700) that every worker sees.
+
+    The value holds only the path, so it can travel to the workers; calling it reads the key.
+    """
+
+    path: str
+
+    @classmethod
+    def of(cls, folder: str, day: date) -> KeyFile:
+        return cls(str(Path(folder).resolve() / f"{day.isoformat()}.key"))
+
+    def make(self) -> None:
+        """A fresh random key; one left behind by a night that did not end is overwritten."""
+        folder = Path(self.path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        self.destroy()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def __call__(self) -> bytes:
+        """The key. Raises `Refused` when there is none or others can read it."""
+        path = Path(self.path)
+        if not path.exists():
+            raise self._refusal("none")
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise self._refusal("one that others can read")
+        key = path.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise self._refusal("one of the wrong length")
+        return key
+
+    def destroy(self) -> None:
+        """Overwritten, then removed; without a key there is nothing to do."""
+        path = Path(self.path)
+        if not path.exists():
+            return
+        path.chmod(0o600)
+        with path.open("r+b") as file:
+            file.write(bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+
+    def _refusal(self, found: str) -> Refused:
+        return Refused(
+            f"key of the day {Path(self.path).stem}",
+            found=found,
+            expected=f"{KEY_BYTES} bytes that only the job can read",
+            consequence="nobody is counted and nothing was released",
+        )

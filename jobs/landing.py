@@ -1,0 +1,194 @@
+"""What the operator delivers, read where it lies and never copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import reduce
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from transforms import tables
+from transforms.errors import Failed, FootfallError
+from transforms.inputs import conformed, missing_columns
+from transforms.settings import Input, Settings
+
+
+@dataclass(frozen=True)
+class Events:
+    """Event rows of the folders that may hold a local day, and the files they come from."""
+
+    rows: DataFrame
+    files: list[tuple[str, int]]
+    folders_missing: list[str]
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The landing folders of one installation."""
+
+    spark: SparkSession
+    settings: Settings
+
+    def events(self, day: date) -> Events:
+        """Rows of the folders of the UTC days before, on and after `day`, with `folder_date`.
+
+        The day's own folder must be there; of the other two, what exists is read.
+        """
+        source = self.settings.inputs.events
+        parts: list[DataFrame] = []
+        files: list[tuple[str, int]] = []
+        missing = []
+        for folder_date in (day + timedelta(days=shift) for shift in (-1, 0, 1)):
+            path = self._path(source, folder_date)
+            found = self.files(path)
+            if not found and folder_date == day:
+                raise Failed(
+                    f"events of {day}",
+                    found="no such folder" if found is None else "an empty folder",
+                    expected=f"files in {path}",
+                    consequence="no event was read",
+                )
+            if not found:
+                missing.append(path)
+                continue
+            rows = self._frame("events", source, path, tables.EVENTS)
+            parts.append(rows.withColumn("folder_date", F.lit(folder_date)))
+            files += found
+        return Events(reduce(DataFrame.unionByName, parts), files, missing)
+
+    def rows(
+        self,
+        contract: tables.Input,
+        *,
+        day: date | None = None,
+        optional: bool = False,
+        error: type[FootfallError] = Failed,
+    ) -> DataFrame | None:
+        """Rows of one input with the contract's columns; None for a folder without any file.
+
+        A missing folder raises `error` unless it is `optional`.
+        """
+        source: Input = getattr(self.settings.inputs, contract.name)
+        path = self._path(source, day)
+        found = self.files(path)
+        if found is None and not optional:
+            raise error(
+                contract.name,
+                found="no such folder",
+                expected=f"files in {path}",
+                consequence="no event was read",
+            )
+        return self._frame(contract.name, source, path, contract, error) if found else None
+
+    def texts(self, name: str, *, suffix: str) -> list[tuple[str, str]]:
+        """Name and text of each file of an input that ends in `suffix`, sorted by name."""
+        path = self._path(getattr(self.settings.inputs, name), None)
+        if not any(file.endswith(suffix) for file, _ in self.files(path) or []):
+            raise Failed(
+                name,
+                found="no such file",
+                expected=f"*{suffix} in {path}",
+                consequence="no event was read",
+            )
+        rows = (
+            self.spark.read.format("binaryFile")
+            .option("pathGlobFilter", f"*{suffix}")
+            .load(path)
+            .select("path", "content")
+            .collect()
+        )
+        return sorted(
+            (row.path.rsplit("/", 1)[-1], bytes(row.content).decode("utf-8", "replace"))
+            for row in rows
+        )
+
+    def files(self, path: str) -> list[tuple[str, int]] | None:
+        """Path and bytes of each data file below `path`; None when it does not exist."""
+        jvm: Any = self.spark._jvm
+        hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
+        system = hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
+        if not system.exists(hadoop_path):
+            return None
+        found = []
+        listing = system.listFiles(hadoop_path, True)
+        while listing.hasNext():
+            file = listing.next()
+            name = file.getPath().getName()
+            if not name.startswith(("_", ".")):
+                found.append((file.getPath().toString(), int(file.getLen())))
+        return sorted(found)
+
+    def _path(self, source: Input, day: date | None) -> str:
+        relative = source.path.format(day=day) if day else source.path
+        if relative.startswith("/") or "://" in relative:
+            return relative
+        return f"{self.settings.paths.landing.rstrip('/')}/{relative}"
+
+    def _frame(
+        self,
+        name: str,
+        source: Input,
+        path: str,
+        contract: tables.Input,
+        error: type[FootfallError] = Failed,
+    ) -> DataFrame:
+        options = {"header": "true", **source.options} if source.format == "csv" else source.options
+        with readable(name, error=error):
+            frame = self.spark.read.format(source.format).options(**options).load(path)
+        missing = missing_columns(frame.columns, contract, source.columns)
+        if missing:
+            raise error(
+                f"{name} in {path}",
+                found=f"no column {', '.join(missing)} among {', '.join(frame.columns)}",
+                expected="the columns of the contract, or their names in the settings",
+                consequence="no row was read",
+            )
+        return conformed(frame, contract, source.columns)
+
+
+@contextmanager
+def readable(subject: str, *, error: type[FootfallError] = Failed) -> Iterator[None]:
+    """Turns Spark's complaint about a file into an error that names the input."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as cause:
+        reason = read_failure(cause)
+        if reason is None:
+            raise
+        raise error(
+            subject,
+            found=reason,
+            expected="files of the format named in the settings",
+            consequence="nothing was published",
+        ) from None
+
+
+_READ_FAILURES = (
+    "FAILED_READ_FILE",
+    "CANNOT_READ_FILE_FOOTER",
+    "UNABLE_TO_INFER_SCHEMA",
+    "PATH_NOT_FOUND",
+    "MALFORMED_RECORD_IN_PARSING",
+    "DATA_SOURCE_NOT_FOUND",
+    "PARQUET_TYPE_ILLEGAL",
+    "FAILED_TO_PARSE",
+    "is not a Parquet file",
+    "Could not read footer",
+)
+
+
+def read_failure(cause: Exception) -> str | None:
+    """What is wrong with a file that Spark could not read, without any value from it."""
+    text = str(cause)
+    if not any(sign in text for sign in _READ_FAILURES):
+        return None
+    words = [word.strip("'\"`,;:()") for word in text.split()]
+    files = [word.rstrip(".") for word in words if word.startswith(("file:/", "hdfs:/", "s3"))]
+    return f"an unreadable file {files[0]}" if files else "unreadable files"

@@ -1,0 +1,265 @@
+"""What every job shares: arguments, settings, the one Spark session, progress, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import tomllib
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyspark import SparkConf
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from jobs.keys import KeyFile
+from jobs.landing import Landing, read_failure
+from jobs.store import Store
+from transforms.days import LocalDay
+from transforms.errors import Failed, FootfallError, Misused
+from transforms.settings import Settings, merged, settings_from
+
+Result = TypeVar("Result")
+PROJECT = Path(__file__).resolve().parent.parent
+
+ESSENTIALS = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.datetime.java8API.enabled": "true",
+}
+"""The method is wrong without these, whoever starts the session."""
+
+
+@dataclass
+class Progress:
+    """Steps as they happen: what, how long, how much."""
+
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+
+    def headline(self, text: str) -> None:
+        self.console.print(text, style="bold", markup=False)
+
+    def step(self, step: Callable[[Night], Result], night: Night) -> Result:
+        """Runs a step and prints one line when it ends."""
+        name, started = step.__name__.replace("_", " "), time.monotonic()
+        with self.console.status(f"{name} …"):
+            result = step(night)
+        seconds = time.monotonic() - started
+        self.console.print(f"  {name:<18} {seconds:6.1f} s   {result}", markup=False)
+        return result
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+        self.console.print(f"  ! {text}", markup=False)
+
+
+@dataclass(frozen=True)
+class Night:
+    """One run over one local day: everything a step receives."""
+
+    settings: Settings
+    day: LocalDay
+    spark: SparkSession
+    store: Store
+    landing: Landing
+    key: KeyFile
+    progress: Progress
+    now: Callable[[], datetime]
+    run_id: str
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def night_of(
+    settings: Settings,
+    day: date,
+    spark: SparkSession,
+    *,
+    now: Callable[[], datetime] = utc_now,
+    progress: Progress | None = None,
+) -> Night:
+    paths = settings.paths
+    return Night(
+        settings=settings,
+        day=LocalDay(day, settings.zone_info),
+        spark=spark,
+        store=Store(spark, paths.restricted, paths.published),
+        landing=Landing(spark, settings),
+        key=KeyFile.of(paths.keys_folder, day),
+        progress=progress or Progress(),
+        now=now,
+        run_id=uuid.uuid4().hex,
+    )
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="exit codes: 0 done, 1 failed (input missing, unreadable or below quality), "
+        "2 bad usage or settings, 3 refused (privacy or consent gate)",
+    )
+    parser.add_argument("--conf", required=True, metavar="FILE", help="overlay on conf/base.toml")
+    parser.add_argument("--day", required=True, metavar="YYYY-MM-DD", help="local day to work on")
+    for name in ("landing", "restricted", "published"):
+        parser.add_argument(f"--{name}", metavar="PATH", help=f"in place of paths.{name}")
+    return parser
+
+
+def load_settings(conf: str, overrides: Mapping[str, str | None] | None = None) -> Settings:
+    """`base.toml` with `conf` on top, then paths given on the command line."""
+    overlay = _toml(Path(conf))
+    raw = overlay if Path(conf).name == "base.toml" else merged(_toml(_base(conf)), overlay)
+    paths = {name: path for name, path in (overrides or {}).items() if path is not None}
+    return settings_from(merged(raw, {"paths": paths} if paths else {}), name=conf)
+
+
+def _base(conf: str) -> Path:
+    """Beside the overlay, else in the folder the job is started in, else in the project."""
+    folders = (Path(conf).parent, Path.cwd() / "conf", PROJECT / "conf")
+    return next((f / "base.toml" for f in folders if (f / "base.toml").exists()), folders[0])
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misused(
+            f"settings {path}",
+            found="no such file" if isinstance(error, FileNotFoundError) else str(error),
+            expected="a readable TOML file",
+            consequence="nothing was read",
+        ) from None
+
+
+def parsed_day(text: str, *, settings: Settings, now: datetime) -> date:
+    """A day that is over; raises `Misused` for anything else."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise Misused(
+            "--day", found=repr(text), expected="YYYY-MM-DD", consequence="nothing was read"
+        ) from None
+    today = now.astimezone(settings.zone_info).date()
+    if day >= today:
+        raise Misused(
+            "--day",
+            found=f"{day}, which is {'not over' if day == today else 'in the future'}",
+            expected=f"a day before {today}",
+            consequence="nothing was read",
+        )
+    return day
+
+
+def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
+    """The one session of a job.
+
+    What spark-submit was given wins over the profile, the profile over Spark's defaults; the
+    essentials of the method win over everything.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ["TZ"] = "UTC"  # Spark hands instants to Python without a timezone
+    time.tzset()
+    given = SparkConf()
+    wanted = {**_profile(settings.spark.profile, conf), **settings.spark.conf}
+    builder = SparkSession.builder.appName(f"footfall {name}")
+    for key, value in wanted.items():
+        if not given.contains(key):
+            builder = builder.config(key, value)
+    for key, value in ESSENTIALS.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    on_one_machine = str(spark.sparkContext.master).startswith("local")
+    spark.sparkContext.setLogLevel("OFF" if on_one_machine else "ERROR")
+    return spark
+
+
+def _profile(name: str, conf: str) -> dict[str, str]:
+    base = _base(conf).parent
+    path = base / name
+    if not path.exists():
+        raise Misused(
+            f"Spark profile {name}",
+            found="no such file",
+            expected=f"a properties file in {base}",
+            consequence="no session was started",
+        )
+    lines = (line.split("#", 1)[0].split(None, 1) for line in path.read_text().splitlines())
+    properties = {pair[0]: pair[1].strip() for pair in lines if len(pair) == 2}
+    quiet = base / "log4j2.properties"
+    if properties.get("spark.master", "").startswith("local") and quiet.exists():
+        options = f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
+        properties.setdefault("spark.driver.extraJavaOptions", options)
+    return properties
+
+
+def run_job(
+    step: Callable[[Night], object],
+    *,
+    description: str,
+    argv: Sequence[str] | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> int:
+    """Parses arguments, runs `step`, and turns every ending into an exit code."""
+    options = arguments(description).parse_args(argv)
+    with exit_codes() as ending:
+        roots = ("landing", "restricted", "published")
+        overrides = {name: getattr(options, name) for name in roots}
+        settings = load_settings(options.conf, overrides)
+        day = parsed_day(options.day, settings=settings, now=now())
+        spark = spark_session(settings, conf=options.conf, name=f"{step.__name__} {day}")
+        step(night_of(settings, day, spark, now=now))
+    return ending.code
+
+
+@dataclass
+class Ending:
+    code: int = 0
+
+
+@contextmanager
+def exit_codes() -> Iterator[Ending]:
+    """One line of error for the user, an exit code for the scheduler."""
+    ending = Ending()
+    try:
+        yield ending
+    except FootfallError as error:
+        ending.code = error.exit_code
+        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        ending.code = 1
+        reason = read_failure(error)
+        if reason is not None:
+            failure = Failed(
+                "input",
+                found=reason,
+                expected="files of the format named in the settings",
+                consequence="nothing was published",
+            )
+            print(f"error: {failure}", file=sys.stderr)
+        else:
+            _tell_unexpected(error)
+
+
+def _tell_unexpected(error: Exception) -> None:
+    """Where it happened but not what it says: the text may hold values of a row."""
+    condition = getattr(error, "getCondition", lambda: None)()
+    name = type(error).__name__ + (f" [{condition}]" if condition else "")
+    print(
+        f"error: job: found an unexpected {name}, expected none; the step was not finished",
+        file=sys.stderr,
+    )
+    for frame in traceback.extract_tb(error.__traceback__):
+        if "site-packages" not in frame.filename:
+            print(f"  {frame.filename}:{frame.lineno} in {frame.name}", file=sys.stderr)

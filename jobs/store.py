@@ -1,0 +1,192 @@
+"""The Delta tables of the catalogue: created, read, replaced, merged, deleted, vacuumed.
+
+The published root has one way in: `Store.publish`, which takes a `Release` and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from transforms.disclosure import Release
+from transforms.errors import Failed
+from transforms.tables import Table
+
+_PROPERTIES = {
+    "delta.enableDeletionVectors": "false",  # every Delta reader can open plain files
+    "delta.enableChangeDataFeed": "false",
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Tables below the two roots."""
+
+    spark: SparkSession
+    restricted: str
+    published: str
+
+    def path(self, table: Table) -> str:
+        root = self.published if table.root == "published" else self.restricted
+        return f"{root.rstrip('/')}/{table.path}"
+
+    def exists(self, table: Table) -> bool:
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def create(self, tables: Iterable[Table]) -> None:
+        """Creates what is missing, with comments, partitioning and CHECK constraints."""
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(self._create, tables))
+
+    def _create(self, table: Table) -> None:
+        if self.exists(table):
+            return
+        builder = (
+            DeltaTable.createIfNotExists(self.spark)
+            .location(self.path(table))
+            .comment(table.doc)
+            .addColumns(table.schema)
+        )
+        if table.partitioned_by:
+            builder = builder.partitionedBy(*table.partitioned_by)
+        checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
+        for name, value in {**_PROPERTIES, **checks}.items():
+            builder = builder.property(name, value)
+        builder.execute()
+
+    def read(self, table: Table) -> DataFrame:
+        """All rows; a table that does not exist yet has none."""
+        if not self.exists(table):
+            return self.spark.createDataFrame([], _nullable(table.schema))
+        return self.spark.read.format("delta").load(self.path(table))
+
+    def version(self, table: Table) -> int:
+        """Newest Delta version, -1 for a table that does not exist yet."""
+        if not self.exists(table):
+            return -1
+        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
+        return int(history.select("version").first()["version"])
+
+    def replace(self, table: Table, frame: DataFrame, **where: date | str) -> None:
+        """Rows whose columns equal `where` become `frame`; without `where`, all rows do."""
+        self._must_be_restricted(table)
+        self._replace(table, frame, where)
+
+    def append(self, table: Table, frame: DataFrame) -> None:
+        self._must_be_restricted(table)
+        self._create(table)
+        with _named_rules(table):
+            _writer(table, frame).mode("append").save(self.path(table))
+
+    def merge(self, table: Table, frame: DataFrame) -> None:
+        """Rows of `frame` replace those with the same key and join the others."""
+        self._must_be_restricted(table)
+        self._create(table)
+        with _named_rules(table):
+            (
+                DeltaTable.forPath(self.spark, self.path(table))
+                .alias("old")
+                .merge(_through_schema(table, frame).alias("new"), _same(table.key))
+                .whenMatchedUpdateAll()
+                .whenNotMatchedInsertAll()
+                .execute()
+            )
+
+    def delete(self, table: Table, **where: date | str) -> None:
+        """Removes the rows whose columns equal `where`."""
+        self._must_be_restricted(table)
+        if self.exists(table):
+            DeltaTable.forPath(self.spark, self.path(table)).delete(_equal(where))
+
+    def delete_matching(self, table: Table, frame: DataFrame, *, on: tuple[str, ...]) -> None:
+        """Removes the rows that agree with some row of `frame` in the columns `on`."""
+        self._must_be_restricted(table)
+        if self.exists(table):
+            (
+                DeltaTable.forPath(self.spark, self.path(table))
+                .alias("old")
+                .merge(frame.select(*on).dropDuplicates().alias("new"), _same(on))
+                .whenMatchedDelete()
+                .execute()
+            )
+
+    def vacuum(self, table: Table, *, hours: float) -> None:
+        """Removes files that no version of the last `hours` needs."""
+        if self.exists(table):
+            DeltaTable.forPath(self.spark, self.path(table)).vacuum(hours)
+
+    def publish(self, release: Release) -> None:
+        """Writes a release's rows of its day into every published table."""
+        for table, frame in release.tables.items():
+            self._replace(table, frame, {"day": release.day})
+
+    def _replace(self, table: Table, frame: DataFrame, where: Mapping[str, date | str]) -> None:
+        self._create(table)
+        writer = _writer(table, frame).mode("overwrite")
+        if where:
+            writer = writer.option("replaceWhere", _equal(where))
+        with _named_rules(table):
+            writer.save(self.path(table))
+
+    def _must_be_restricted(self, table: Table) -> None:
+        if table.root != "restricted":
+            raise TypeError(f"{table.name} is published: only Store.publish(Release) may write it")
+
+
+def _nullable(schema: T.StructType) -> T.StructType:
+    """The schema without its NOT NULLs: Delta enforces those itself, row by row, at the write."""
+    fields = [T.StructField(f.name, f.dataType, True, f.metadata) for f in schema.fields]
+    return T.StructType(fields)
+
+
+def _through_schema(table: Table, frame: DataFrame) -> DataFrame:
+    """What the catalogue does not declare is dropped, what it declares must be there."""
+    return frame.to(_nullable(table.schema))
+
+
+def _writer(table: Table, frame: DataFrame) -> Any:
+    return _through_schema(table, frame).write.format("delta")
+
+
+def _same(columns: tuple[str, ...]) -> str:
+    return " AND ".join(f"old.`{name}` <=> new.`{name}`" for name in columns)
+
+
+def _equal(where: Mapping[str, date | str]) -> str:
+    for value in where.values():
+        if not re.fullmatch(r"[A-Za-z0-9._:-]+", str(value)):
+            raise ValueError("a partition value may hold letters, digits and ._:- only")
+    return " AND ".join(f"`{name}` = '{value}'" for name, value in where.items())
+
+
+_CHECK = re.compile(r"CHECK constraint (\w+)")
+_NOT_NULL = re.compile(r"NOT NULL constraint violated for column: ?(\w+)")
+
+
+@contextmanager
+def _named_rules(table: Table) -> Iterator[None]:
+    """A violated rule arrives as a bare Java error with the row's values: name the rule only."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as cause:
+        check, not_null = _CHECK.search(str(cause)), _NOT_NULL.search(str(cause))
+        if not check and not not_null:
+            raise
+        rule = f"{check[1]} ({table.checks.get(check[1])})" if check else f"{not_null[1]} NOT NULL"  # type: ignore[index]
+        raise Failed(
+            f"table {table.name}",
+            found=f"a row that breaks {rule}",
+            expected="every row to keep it",
+            consequence="the table stays as it was",
+        ) from None

@@ -1,0 +1,105 @@
+"""The closing page of a night: the busiest zones, what it cost, what was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import functions as F
+from rich.table import Table
+from rich.text import Text
+
+from jobs.runtime import Night
+from transforms import budget
+from transforms.tables import PARTICIPANTS, REFERENCE_ZONES, RELEASES, RUNS, ZONE_DAYS
+
+_BUSIEST = 10
+_FEW = 10
+
+
+def show_summary(night: Night, report: Path) -> None:
+    """Prints published figures, the budget and the run; ends with where the tables lie."""
+    console = night.progress.console
+    console.print()
+    console.print(_busiest_zones(night))
+    console.print()
+    for line in (*_budget_lines(night), *_run_lines(night)):
+        console.print(line, markup=False)
+    console.print(f"report: {report}", markup=False)
+    console.print(f"restricted: {night.settings.paths.restricted}", markup=False)
+    console.print(f"published: {night.settings.paths.published}", markup=False)
+
+
+def _busiest_zones(night: Night) -> Table:
+    on_day = F.col("day") == F.lit(night.day.date)
+    names = night.store.read(REFERENCE_ZONES).where(on_day).select("zone_id", "name")
+    days = night.store.read(ZONE_DAYS.table).where(on_day)
+    rows = (
+        days.where(F.col("visitors").isNotNull())
+        .join(names, on="zone_id", how="left")
+        .orderBy(F.desc("visitors"))
+        .limit(_BUSIEST)
+        .collect()
+    )
+    table = Table(title=f"Busiest zones on {night.day.date} (people, 95 % interval)")
+    table.add_column("zone")
+    for title in ("visitors", "interval", "visits", "median stay"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            Text(row.name or row.zone_id),
+            f"{row.visitors:,.0f}",
+            f"{row.visitors_low:,.0f} – {row.visitors_high:,.0f}",
+            _or_suppressed(row.visits, "{:,.0f}"),
+            _or_suppressed(row.dwell_median_min, "{:.0f} min"),
+        )
+    if not rows:
+        table.add_row("none: every zone is suppressed", "", "", "", "")
+    return table
+
+
+def _or_suppressed(value: float | None, form: str) -> str:
+    return "suppressed" if value is None else form.format(value)
+
+
+def _budget_lines(night: Night) -> list[str]:
+    """What the night cost, and how much of it stays hidden."""
+    ledger = night.store.read(RELEASES).where(
+        (F.col("day") == F.lit(night.day.date)) & (F.col("product") != PARTICIPANTS.product)
+    )
+    rows = ledger.collect()
+    rho, privacy = sum(row.rho for row in rows), night.settings.privacy
+    at = ", ".join(
+        f"ε {value:.2f} at δ {delta:g}"
+        for delta, value in budget.epsilons(rho, deltas=privacy.display_deltas).items()
+    )
+    cells, suppressed = sum(r.rows for r in rows), sum(r.suppressed for r in rows)
+    return [
+        f"privacy: ρ {rho:.3g} of {privacy.rho_cap:.3g} spent per subscriber-day ({at}); "
+        "days add up, see the report",
+        f"published: {cells - suppressed:,} of {cells:,} cells, {suppressed:,} suppressed",
+    ]
+
+
+def _run_lines(night: Night) -> list[str]:
+    run = (
+        night.store.read(RUNS)
+        .where((F.col("day") == F.lit(night.day.date)) & F.col("rows_in").isNotNull())
+        .orderBy(F.desc("ended_at"))
+        .first()
+    )
+    if run is None:
+        return []
+    return [
+        f"rows: {run.rows_in:,} read, {run.other_day:,} of other days, {few(run.rejected)} "
+        f"rejected, {few(run.not_taking_part)} of subscribers who opted out, "
+        f"{few(run.accepted)} accepted"
+    ]
+
+
+def few(count: int) -> str:
+    """A count that says nothing exact about a handful.
+
+    >>> few(0), few(3), few(1200)
+    ('0', 'fewer than 10', '1,200')
+    """
+    return f"fewer than {_FEW}" if 0 < count < _FEW else f"{count:,}"

@@ -1,0 +1,111 @@
+"""What a night stored, held against the independent implementation in `tests/oracle.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+
+import numpy as np
+import pandas as pd
+from deltalake import DeltaTable
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from jobs.runtime import Night
+from tests.oracle import Exact
+from transforms import geography, metrics
+from transforms.disclosure import bounded
+from transforms.tables import (
+    MEASURES,
+    REFERENCE_CELL_ZONES,
+    REFERENCE_ZONES,
+    REJECTED,
+    VISITS,
+    Measure,
+    Table,
+)
+
+
+def stored(night: Night, table: Table) -> pd.DataFrame:
+    """Rows of the night's day, read without Spark; instants without a time zone, in UTC."""
+    rows = DeltaTable(night.store.path(table)).to_pyarrow_table().to_pandas()
+    for name in rows.select_dtypes("datetimetz"):
+        rows[name] = rows[name].dt.tz_localize(None)
+    return rows[rows["day"] == night.day.date] if "day" in rows else rows
+
+
+def rejected(night: Night) -> dict[str, int]:
+    """Event rows left out, by reason."""
+    rows = stored(night, REJECTED)
+    return dict(zip(rows["reason"], rows["rows"], strict=True))
+
+
+def assert_cell_zones_agree(night: Night, exact: Exact) -> None:
+    """The same pairs, and P(zone | cell) to a millionth."""
+    ours = stored(night, REFERENCE_CELL_ZONES)
+    both = ours.merge(exact.cell_zones, on=["cell_id", "zone_id"], how="outer", indicator=True)
+    lonely = both[both["_merge"] != "both"]
+    assert lonely.empty, lonely
+    assert len(both)
+    np.testing.assert_allclose(both["probability_x"], both["probability_y"], rtol=1e-6)
+
+
+def assert_visits_agree(night: Night, exact: Exact) -> None:
+    """Everybody's stays are the same, person by person, without asking who is who."""
+    ours, theirs = stored(night, VISITS), exact.visits
+    assert len(ours)
+    assert not set(ours["pseudonym"]) & set(theirs["subscriber_id"])
+    assert _days_of_people(ours, "pseudonym") == _days_of_people(theirs, "subscriber_id")
+
+
+def _days_of_people(visits: pd.DataFrame, who: str) -> Counter[frozenset[Hashable]]:
+    stay = ["zone_id", "arrived_at", "left_at", "dwell_s", "presence", "kind", "home_area"]
+    rounded = visits.assign(
+        presence=visits["presence"].round(6),
+        arrived_at=visits["arrived_at"].astype("datetime64[us]"),
+        left_at=visits["left_at"].astype("datetime64[us]"),
+    )
+    return Counter(
+        frozenset(day[stay].itertuples(index=False, name=None)) for _, day in rounded.groupby(who)
+    )
+
+
+def assert_sums_agree(night: Night, exact: Exact) -> None:
+    """All measures, bounded and exact. Where a keyed hash breaks a tie, within what it may do."""
+    zones = [
+        geography.Zone(
+            row.zone_id, row.name, row.centre_id, row.centre_name, row.kind,
+            row.opening_hours, row.attraction, bytes(row.geometry),
+        )
+        for row in night.store.read(REFERENCE_ZONES).where(_of_day(night)).collect()
+    ]
+    pairs = geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km)
+    contributions = metrics.contributions(
+        night.store.read(VISITS).where(_of_day(night)),
+        day=night.day,
+        pairs=night.spark.createDataFrame(
+            pairs, "origin_zone_id string, destination_zone_id string"
+        ),
+    )
+    for measure in MEASURES:
+        name = measure.full_name
+        l0 = night.settings.privacy.split[name].cells
+        kept = bounded(contributions[name], key=measure.key, l0=l0).toPandas()
+        assert Counter(kept["units"]) == exact.kept_units[name], name
+        _assert_sums_of_one_agree(kept, measure, exact)
+
+
+def _assert_sums_of_one_agree(kept: pd.DataFrame, measure: Measure, exact: Exact) -> None:
+    key = list(measure.key)
+    theirs = exact.measures[measure.full_name]
+    if "hour_start" in key:
+        kept["hour_start"] = kept["hour_start"].astype("datetime64[us]")
+        theirs = theirs.assign(hour_start=theirs["hour_start"].astype("datetime64[us]"))
+    ours = kept.groupby(key, as_index=False).agg(ours=("units", "sum"))
+    both = ours.merge(theirs, on=key, how="outer").fillna({"ours": 0})
+    wrong = both[~both["ours"].between(both["units_least"], both["units_most"])]
+    assert wrong.empty, f"{measure.full_name}\n{wrong}"
+
+
+def _of_day(night: Night) -> Column:
+    return F.col("day") == F.lit(night.day.date)

@@ -1,0 +1,236 @@
+"""Who may import whom, and where privacy would leak if a line were written in the wrong place."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.store import Store
+from transforms.disclosure import Release
+from transforms.tables import NIGHTLY_PRODUCTS, TABLES, ZONE_HOURS, Table
+
+PROJECT = Path(__file__).parent.parent
+TRANSFORMS = sorted((PROJECT / "transforms").glob("*.py"))
+JOBS = sorted((PROJECT / "jobs").glob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (*TRANSFORMS, *JOBS)}
+
+every_transform = pytest.mark.parametrize("path", TRANSFORMS, ids=lambda path: path.stem)
+every_job = pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+every_module = pytest.mark.parametrize("path", TREES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def imported_packages(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def calls(path: Path) -> set[str]:
+    """What a module calls, as it is written, with the receiver where that is a name."""
+    return {
+        ast.unparse(node.func) for node in ast.walk(TREES[path]) if isinstance(node, ast.Call)
+    }
+
+
+def importers(package: str) -> set[str]:
+    return {
+        f"{path.parent.name}.{path.stem}" for path in TREES if package in imported_packages(path)
+    }
+
+
+def attributes(path: Path) -> Iterator[str]:
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+
+
+# ---------------------------------------------------------------------------------- who imports whom
+
+
+@every_transform
+def test_a_transform_never_imports_a_job(path: Path) -> None:
+    assert "jobs" not in imported_packages(path)
+
+
+def test_only_geography_imports_h3_pyspark() -> None:
+    assert importers("h3_pyspark") == {"transforms.geography"}
+
+
+def test_only_disclosure_imports_opendp() -> None:
+    assert importers("opendp") == {"transforms.disclosure"}
+
+
+def test_only_budget_imports_dp_accounting() -> None:
+    assert importers("dp_accounting") == {"transforms.budget"}
+
+
+def test_only_the_store_imports_delta() -> None:
+    assert importers("delta") <= {"jobs.store"}
+
+
+@every_transform
+def test_no_transform_imports_what_reads_files_the_network_or_other_processes(path: Path) -> None:
+    outside = {"os", "io", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"}
+    outside |= {"requests", "secrets", "time", "glob", "sqlite3"}
+    assert not outside & imported_packages(path)
+
+
+def test_no_transform_imports_a_session() -> None:
+    named = {path.stem for path in TRANSFORMS if any("SparkSession" in n for n in imports(path))}
+    assert not named
+
+
+def test_the_noise_comes_from_opendp_and_from_nowhere_else() -> None:
+    path = PROJECT / "transforms" / "disclosure.py"
+    others = {"random", "secrets", "numpy", "scipy", "math"}
+    assert not others & imported_packages(path)
+    assert not {call for call in calls(path) if call.split(".")[-1] in {"rand", "randn", "uuid"}}
+
+
+# ------------------------------------------------------------------------------- pure transforms
+
+CLOCKS = {"now", "utcnow", "today", "current_timestamp", "current_date", "localtimestamp", "monotonic"}
+FILES = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir"}
+RANDOM = {"rand", "randn", "uuid", "uuid4", "monotonically_increasing_id"}
+
+
+@every_transform
+def test_no_transform_reads_a_clock_a_file_or_chance(path: Path) -> None:
+    last_words = {call.split(".")[-1] for call in calls(path)}
+    # The report's template is a part of the package, not a file of the installation.
+    own = {"read_text"} if path.stem == "report" else set()
+    assert not (CLOCKS | FILES | RANDOM) & last_words - own
+
+
+@every_transform
+def test_no_transform_reads_writes_caches_or_counts_a_frame(path: Path) -> None:
+    """Whoever calls decides when and how often a frame is computed."""
+    for call in calls(path):
+        receiver, _, word = call.rpartition(".")
+        assert word not in {"collect", "cache", "persist", "toPandas", "toLocalIterator"} or (
+            path.stem.startswith(("synthetic", "report"))
+        ), call
+    assert not {"write", "read", "sparkSession", "sparkContext", "writeTo"} & {
+        name for name in attributes(path) if not path.stem.startswith(("synthetic", "report"))
+    }
+
+
+@pytest.mark.parametrize("name", ["events", "consent", "visits", "metrics", "flows"])
+def test_what_sees_every_event_is_spark_s_own_code(name: str) -> None:
+    path = PROJECT / "transforms" / f"{name}.py"
+    python_rows = {"udf", "pandas_udf", "mapInArrow", "mapInPandas", "applyInPandas", "rdd"}
+    python_rows |= {"applyInArrow", "cogroup", "foreach", "arrow_udf", "udtf"}
+    assert not python_rows & ({call.split(".")[-1] for call in calls(path)} | {*attributes(path)})
+
+
+@every_module
+def test_nothing_is_evaluated_or_unpickled(path: Path) -> None:
+    assert not {"eval", "exec", "compile", "__import__"} & calls(path)
+    assert not {"pickle", "marshal", "shelve", "dill", "cloudpickle"} & imported_packages(path)
+
+
+# ------------------------------------------------------------------------------------------ jobs
+
+
+@every_job
+def test_no_job_bears_a_name_of_the_standard_library(path: Path) -> None:
+    """spark-submit puts the job's folder first on the path."""
+    assert path.stem not in sys.stdlib_module_names
+
+
+@every_job
+def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
+    if path.stem != "store":
+        assert not {"write", "writeTo", "saveAsTable", "insertInto"} & set(attributes(path))
+
+
+def test_only_publish_products_publishes() -> None:
+    publishers = {
+        path.stem
+        for path in JOBS
+        if any(call.endswith("store.publish") for call in calls(path))
+    }
+    assert publishers == {"publish_products"}
+
+
+def test_publishing_takes_a_release_and_nothing_else() -> None:
+    parameters = inspect.signature(Store.publish, eval_str=True).parameters
+    assert [p.annotation for name, p in parameters.items() if name != "self"] == [Release]
+
+
+def test_only_extrapolation_makes_a_release() -> None:
+    makers = {
+        f"{path.parent.name}.{path.stem}"
+        for path in TREES
+        if {"Release", "disclosure.Release"} & calls(path)
+    }
+    assert makers == {"transforms.extrapolation"}
+
+
+WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
+    "replace": lambda store, table, frame: store.replace(table, frame),
+    "append": lambda store, table, frame: store.append(table, frame),
+    "merge": lambda store, table, frame: store.merge(table, frame),
+    "delete": lambda store, table, frame: store.delete(table),
+    "delete_matching": lambda store, table, frame: store.delete_matching(
+        table, frame, on=("day",)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_every_other_way_into_the_published_root_is_shut(
+    spark: SparkSession, tmp_path: Path, name: str
+) -> None:
+    store = Store(spark, str(tmp_path / "restricted"), str(tmp_path / "published"))
+    frame = spark.createDataFrame([], ZONE_HOURS.table.schema)
+    for product in NIGHTLY_PRODUCTS:
+        with pytest.raises(TypeError, match="only Store.publish"):
+            WRITES[name](store, product.table, frame)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_has_no_way_to_write_that_is_not_looked_at_here() -> None:
+    public = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if name[0] != "_"}
+    reading = {"path", "exists", "read", "version", "create", "vacuum"}
+    assert public - reading - {"publish"} == set(WRITES)
+
+
+def test_each_root_holds_its_own_tables(spark: SparkSession) -> None:
+    store = Store(spark, "safe/", "sold")
+    for table in TABLES:
+        root = "sold" if table.name.startswith("gold.") else "safe"
+        assert store.path(table) == f"{root}/{table.name.replace('.', '/')}"
+
+
+# ---------------------------------------------------------------------------------------- secrets
+
+
+def test_no_settings_file_holds_a_key_or_a_password() -> None:
+    for path in sorted((PROJECT / "conf").iterdir()):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name = line.split("#")[0].split("=")[0].strip().lower()
+            assert not {"password", "secret", "token", "hmac"} & set(name.replace(".", "_").split("_"))
+
+
+def test_the_package_is_the_jobs_and_the_transforms_and_is_not_uploaded() -> None:
+    setup = (PROJECT / "setup.py").read_text(encoding="utf-8")
+    assert 'packages=["jobs", "transforms"]' in setup
+    assert "Private :: Do Not Upload" in setup

@@ -1,0 +1,251 @@
+"""Clean: each row gets the first outcome that applies, and every row is accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from transforms import events
+from transforms.events import NOT_TAKING_PART, OTHER_DAY, REASONS
+
+# 2026-11-23 in Berlin; folders are days of arrival in UTC.
+DAY = date(2026, 11, 23)
+START, END = datetime(2026, 11, 22, 23, tzinfo=UTC), datetime(2026, 11, 23, 23, tzinfo=UTC)
+NOON = datetime(2026, 11, 23, 11, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+CELLS = ("mall", "street")
+TAKING_PART = {"in": True, "also in": True, "out": False}
+
+
+class Event(NamedTuple):
+    subscriber_id: str | None = "in"
+    event_time: datetime | None = NOON
+    cell_id: str | None = "mall"
+    event_type: str | None = "data"
+    folder_date: date = DAY
+
+
+SCHEMA = (
+    "subscriber_id string, event_time timestamp, cell_id string, event_type string, "
+    "folder_date date"
+)
+
+
+def screened(spark: SparkSession, rows: Sequence[Event]) -> DataFrame:
+    cells = spark.createDataFrame([(cell,) for cell in CELLS], "cell_id string")
+    frame = spark.createDataFrame(list(rows), SCHEMA)
+    return events.screened(frame, cells, day_start=START, day_end=END)
+
+
+def settled(screened_events: DataFrame) -> DataFrame:
+    spark = screened_events.sparkSession
+    survivors = screened_events.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
+    subscribers = spark.createDataFrame(
+        list(TAKING_PART.items()), "subscriber_id string, taking_part boolean"
+    )
+    return events.settled(survivors, subscribers)
+
+
+def counted(spark: SparkSession, rows: Sequence[Event]) -> Counter[str | None]:
+    """Rows by outcome; None is accepted."""
+    judged = screened(spark, rows)
+    by_outcome = (
+        judged.where(F.col("outcome").isNotNull())
+        .select("outcome")
+        .unionByName(settled(judged).select("outcome"))
+        .groupBy("outcome")
+        .count()
+    )
+    return Counter({row["outcome"]: row["count"] for row in by_outcome.collect()})
+
+
+# ----------------------------------------------------------------- outcomes of a row by itself
+
+ROWS: dict[str, tuple[Event, str | None]] = {
+    "sound": (Event(), None),
+    "no id": (Event(subscriber_id=None), "no_id"),
+    "empty id": (Event(subscriber_id=""), "no_id"),
+    "blank id": (Event(subscriber_id="   "), "no_id"),
+    "blank id of a tab": (Event(subscriber_id="\t"), "no_id"),
+    "no id before no time": (Event(subscriber_id=None, event_time=None), "no_id"),
+    "no time": (Event(event_time=None), "no_time"),
+    "no time before no cell": (Event(event_time=None, cell_id=None), "no_time"),
+    "a year off": (Event(event_time=NOON - timedelta(days=365)), "implausible_time"),
+    "in 1970": (Event(event_time=datetime(1970, 1, 1, tzinfo=UTC)), "implausible_time"),
+    "two UTC days before its folder": (
+        Event(event_time=datetime(2026, 11, 22, 23, 30, tzinfo=UTC), folder_date=date(2026, 11, 24)),
+        "implausible_time",
+    ),
+    "two UTC days after its folder": (
+        Event(event_time=datetime(2026, 11, 23, 0, tzinfo=UTC), folder_date=date(2026, 11, 21)),
+        "implausible_time",
+    ),
+    "late by one UTC day": (
+        Event(event_time=datetime(2026, 11, 23, 0, tzinfo=UTC), folder_date=date(2026, 11, 24)),
+        None,
+    ),
+    "one UTC day before its folder": (
+        Event(event_time=START, folder_date=DAY),
+        None,
+    ),
+    "implausible before no cell": (
+        Event(event_time=NOON - timedelta(days=9), cell_id=None),
+        "implausible_time",
+    ),
+    "first instant of the day": (Event(event_time=START), None),
+    "just before the day": (Event(event_time=START - MICROSECOND), OTHER_DAY),
+    "last instant of the day": (Event(event_time=END - MICROSECOND), None),
+    "just after the day": (Event(event_time=END), OTHER_DAY),
+    "yesterday in yesterday's folder": (
+        Event(event_time=NOON - timedelta(days=1), folder_date=date(2026, 11, 22)),
+        OTHER_DAY,
+    ),
+    "other day before no cell": (Event(event_time=END, cell_id=None), OTHER_DAY),
+    "other day before unknown cell": (Event(event_time=END, cell_id="moon"), OTHER_DAY),
+    "no cell": (Event(cell_id=None), "no_cell"),
+    "blank cell": (Event(cell_id=" "), "no_cell"),
+    "unknown cell": (Event(cell_id="moon"), "unknown_cell"),
+    "case of a cell counts": (Event(cell_id="Mall"), "unknown_cell"),
+    "unknown cell before no subscriber": (
+        Event(subscriber_id="roamer", cell_id="moon"),
+        "unknown_cell",
+    ),
+    "no event type": (Event(event_type=None), None),
+}
+
+
+@pytest.fixture(scope="module")
+def outcome_of_row(spark: SparkSession) -> dict[str, str | None]:
+    # The name of the case travels as the event type, which screening does not look at.
+    rows = [event._replace(event_type=name) for name, (event, _) in ROWS.items()]
+    return {row.event_type: row.outcome for row in screened(spark, rows).collect()}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_first_reason_that_applies_is_the_outcome(
+    outcome_of_row: dict[str, str | None], name: str
+) -> None:
+    assert outcome_of_row[name] == ROWS[name][1]
+
+
+# ------------------------------------------------------- outcomes that need the subscriber's others
+
+TWICE: dict[str, tuple[list[Event], dict[str | None, int]]] = {
+    "twice the same": ([Event(), Event()], {None: 1, "duplicate": 1}),
+    "three times": ([Event()] * 3, {None: 1, "duplicate": 2}),
+    "the same from two folders": (
+        [Event(), Event(folder_date=date(2026, 11, 24))],
+        {None: 1, "duplicate": 1},
+    ),
+    "twice without a type": ([Event(event_type=None)] * 2, {None: 1, "duplicate": 1}),
+    "with and without a type": ([Event(), Event(event_type=None)], {None: 2}),
+    "two types, each twice": (
+        [Event(), Event(event_type="call"), Event(), Event(event_type="call")],
+        {None: 2, "duplicate": 2},
+    ),
+    "a microsecond apart": ([Event(), Event(event_time=NOON + MICROSECOND)], {None: 2}),
+    "two cells at once": ([Event(), Event(cell_id="street")], {None: 2}),
+    "two subscribers at once": ([Event(), Event(subscriber_id="also in")], {None: 2}),
+    "of a roamer": ([Event(subscriber_id="roamer")], {"not_a_subscriber": 1}),
+    "of a roamer, twice": ([Event(subscriber_id="roamer")] * 2, {"not_a_subscriber": 2}),
+    "of one who opted out": ([Event(subscriber_id="out")], {NOT_TAKING_PART: 1}),
+    "of one who opted out, twice": (
+        [Event(subscriber_id="out")] * 2,
+        {NOT_TAKING_PART: 1, "duplicate": 1},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes_together(spark: SparkSession) -> dict[str, Counter[str | None]]:
+    """Outcomes of each case, with subscribers of its own."""
+    rows, subscribers = [], []
+    for name, (several, _) in TWICE.items():
+        rows += [event._replace(subscriber_id=f"{name}|{event.subscriber_id}") for event in several]
+        subscribers += [(f"{name}|{who}", takes_part) for who, takes_part in TAKING_PART.items()]
+    survivors = spark.createDataFrame(rows, SCHEMA).drop("folder_date")
+    known = spark.createDataFrame(subscribers, "subscriber_id string, taking_part boolean")
+    found: dict[str, Counter[str | None]] = {name: Counter() for name in TWICE}
+    for row in events.settled(survivors, known).collect():
+        found[row.subscriber_id.split("|")[0]][row.outcome] += 1
+    return found
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_repetition_counts_once_and_only_of_who_takes_part(
+    outcomes_together: dict[str, Counter[str | None]], name: str
+) -> None:
+    assert outcomes_together[name] == TWICE[name][1]
+
+
+def test_accepted_rows_are_who_when_and_where_and_no_more(spark: SparkSession) -> None:
+    rows = [Event(), Event(), Event(subscriber_id="out"), Event(subscriber_id="roamer")]
+    accepted = events.accepted(settled(screened(spark, rows)))
+    assert accepted.columns == ["subscriber_id", "event_time", "cell_id"]
+    assert [tuple(r) for r in accepted.collect()] == [("in", NOON.replace(tzinfo=None), "mall")]
+
+
+# -------------------------------------------------------------------------------- every row counts
+
+
+def by_hand(rows: Iterable[Event]) -> Counter[str | None]:
+    """The same rules, one row at a time."""
+    seen: set[tuple[Any, ...]] = set()
+    outcomes: Counter[str | None] = Counter()
+    for event in rows:
+        outcomes[_outcome_by_hand(event, seen)] += 1
+    return outcomes
+
+
+def _outcome_by_hand(event: Event, seen: set[tuple[Any, ...]]) -> str | None:
+    if not (event.subscriber_id or "").strip():
+        return "no_id"
+    if event.event_time is None:
+        return "no_time"
+    if abs((event.event_time.date() - event.folder_date).days) > 1:
+        return "implausible_time"
+    if not START <= event.event_time < END:
+        return OTHER_DAY
+    if not (event.cell_id or "").strip():
+        return "no_cell"
+    if event.cell_id not in CELLS:
+        return "unknown_cell"
+    if event.subscriber_id not in TAKING_PART:
+        return "not_a_subscriber"
+    if event[:4] in seen:
+        return "duplicate"
+    seen.add(event[:4])
+    return None if TAKING_PART[event.subscriber_id] else NOT_TAKING_PART
+
+
+some_events = st.builds(
+    Event,
+    subscriber_id=st.sampled_from(["in", "in", "also in", "out", "roamer", "", None]),
+    event_time=st.sampled_from(
+        [NOON, NOON + MICROSECOND, START, START - MICROSECOND, END, NOON - timedelta(days=3), None]
+    ),
+    cell_id=st.sampled_from(["mall", "street", "moon", "", None]),
+    event_type=st.sampled_from(["data", "call", None]),
+    folder_date=st.sampled_from([DAY - timedelta(days=1), DAY, DAY + timedelta(days=1)]),
+)
+
+
+@given(rows=st.lists(some_events, min_size=150, max_size=300), data=st.data())
+@settings(settings.get_profile("batches"))
+def test_rows_in_are_other_day_rejected_not_taking_part_and_accepted(
+    spark: SparkSession, rows: list[Event], data: st.DataObject
+) -> None:
+    outcomes = counted(spark, rows)
+    assert sum(outcomes.values()) == len(rows)
+    assert set(outcomes) <= {None, OTHER_DAY, NOT_TAKING_PART, *REASONS}
+    assert outcomes == by_hand(rows)
+    shuffled = data.draw(st.randoms(use_true_random=False)).sample(rows, len(rows))
+    assert counted(spark, shuffled) == outcomes

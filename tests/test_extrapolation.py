@@ -1,0 +1,381 @@
+"""From noisy devices to people: what is shown, what is hidden, and how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from transforms import extrapolation
+from transforms.disclosure import Release
+from transforms.extrapolation import Evidence, Weight, dwell_median, overall_weight
+from transforms.tables import (
+    DWELL_BANDS,
+    METHOD_VERSION,
+    NIGHTLY_PRODUCTS,
+    ZONE_CATCHMENT,
+    ZONE_DAYS,
+    ZONE_DWELL,
+    ZONE_FLOWS,
+    ZONE_HOURS,
+    Product,
+)
+
+DAY = date(2026, 11, 23)
+PUBLISHED_AT = datetime(2026, 11, 24, 3, tzinfo=UTC)
+WEIGHT = Weight(4.0, 0.0001)
+AREA_WEIGHT = Weight(2.0, 0.01)
+Z_95 = 1.959963984540054
+NINE, TEN = "2026-11-23T09:00:00Z", "2026-11-23T10:00:00Z"
+
+# product, measure, cell, noisy devices, sigma. `dark` has no data.
+NOISY: list[tuple[str, str, dict[str, str], float, float]] = [
+    ("zone_hours", "visitors", {"zone_id": "busy", "hour_start": NINE}, 100.0, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "busy", "hour_start": NINE}, 20.0, 20.0),
+    ("zone_hours", "visitors", {"zone_id": "busy", "hour_start": TEN}, 29.984375, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "busy", "hour_start": TEN}, 46.59375, 20.0),
+    ("zone_hours", "visitors", {"zone_id": "dark", "hour_start": NINE}, 500.0, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "dark", "hour_start": NINE}, 500.0, 20.0),
+    ("zone_hours", "visitors", {"zone_id": "dark", "hour_start": TEN}, 500.0, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "dark", "hour_start": TEN}, -3.0, 20.0),
+    ("zone_hours", "visitors", {"zone_id": "quiet", "hour_start": NINE}, -12.5, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "quiet", "hour_start": NINE}, 0.0, 20.0),
+    ("zone_hours", "visitors", {"zone_id": "quiet", "hour_start": TEN}, 30.0, 10.7),
+    ("zone_hours", "passers_by", {"zone_id": "quiet", "hour_start": TEN}, 46.609375, 20.0),
+    *[
+        ("zone_days", measure, {"zone_id": zone}, devices, sigma)
+        for zone, devices in (("busy", 200.0), ("quiet", 10.0), ("dark", 900.0), ("odd", 100.0))
+        for measure, sigma in (("visitors", 14.1), ("visits", 40.0), ("passers_by", 20.0))
+    ],
+    *[
+        ("zone_dwell", "visitors", {"zone_id": zone, "dwell_band": band}, devices, 14.1)
+        for zone, by_band in (
+            ("busy", (50.0, 100.0, 50.0, 0.0, 0.0)),
+            ("quiet", (90.0, 0.0, 0.0, 0.0, 0.0)),
+            ("dark", (900.0, 0.0, 0.0, 0.0, 0.0)),
+            ("odd", (-1.0, -2.0, -3.0, -4.0, -5.0)),
+        )
+        for band, devices in zip(DWELL_BANDS, by_band, strict=True)
+    ],
+    *[
+        (
+            "zone_flows",
+            "trips",
+            {"origin_zone_id": start, "destination_zone_id": end, "day_part": "midday"},
+            60.0,
+            11.5,
+        )
+        for start, end in (
+            ("busy", "quiet"),
+            ("busy", "dark"),
+            ("dark", "busy"),
+            ("elsewhere", "busy"),
+            ("elsewhere", "dark"),
+        )
+    ],
+    *[
+        ("zone_catchment", "visitors", {"zone_id": zone, "home_area": area}, 60.0, 10.0)
+        for zone in ("busy", "dark")
+        for area in ("area 1", "area 2", "unknown", "outside")
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def evidence(spark: SparkSession) -> Evidence:
+    noisy = spark.createDataFrame(
+        [(p, m, {"day": "2026-11-23", **cell}, n, s) for p, m, cell, n, s in NOISY],
+        "product string, measure string, keys map<string,string>, noisy_devices double, "
+        "sigma double",
+    )
+    hours = [("dark", datetime(2026, 11, 23, hour, tzinfo=UTC)) for hour in (9, 10)]
+    return Evidence(
+        noisy_cells=noisy,
+        hours_without_data=spark.createDataFrame(hours, "zone_id string, hour_start timestamp"),
+        zones_without_data=spark.createDataFrame([("dark",)], "zone_id string"),
+        weight=WEIGHT,
+        area_weights=spark.createDataFrame(
+            [("area 1", AREA_WEIGHT.people_per_device, AREA_WEIGHT.relative_variance)],
+            "home_area string, people_per_device double, relative_variance double",
+        ),
+        min_devices=30,
+    )
+
+
+@pytest.fixture(scope="module")
+def released(evidence: Evidence) -> Release:
+    return extrapolation.release(
+        evidence, release_id="2026-11-23-1", day=DAY, published_at=PUBLISHED_AT
+    )
+
+
+@pytest.fixture(scope="module")
+def rows(released: Release) -> dict[Product, dict[tuple[Any, ...], Row]]:
+    """Rows of every product by their key, without the day."""
+    return {
+        product: {
+            tuple(row[name] for name in product.table.key[1:]): row
+            for row in released.tables[product.table].collect()
+        }
+        for product in NIGHTLY_PRODUCTS
+    }
+
+
+Rows = dict[Product, dict[tuple[Any, ...], Row]]
+
+
+def hour(clock: int) -> datetime:
+    return datetime(2026, 11, 23, clock)
+
+
+def shown(row: Row, measure: str) -> tuple[float, float, float] | None:
+    values = (row[f"{measure}_low"], row[measure], row[f"{measure}_high"])
+    assert (None in values) == (values == (None, None, None))
+    return None if values[1] is None else values
+
+
+def interval(devices: float, sigma: float, weight: Weight) -> tuple[float, float, float]:
+    """People and interval by hand: noise, sampling and share."""
+    w = weight.people_per_device
+    people = w * devices
+    variance = (w * sigma) ** 2 + w * (w - 1) * devices + people**2 * weight.relative_variance
+    margin = Z_95 * math.sqrt(variance)
+    return max(people - margin, 0.0), people, people + margin
+
+
+# --------------------------------------------------------------------------------------- status
+
+
+def test_every_cell_has_a_row_of_the_release(rows: Rows) -> None:
+    cells = {
+        product: {tuple(cell.values()) for p, _, cell, _, _ in NOISY if p == product.name}
+        for product in NIGHTLY_PRODUCTS
+    }
+    assert {p: len(found) for p, found in rows.items()} == {p: len(c) for p, c in cells.items()}
+    for product, found in rows.items():
+        for row in found.values():
+            assert row.day == DAY
+            assert row.release_id == "2026-11-23-1"
+            assert row.method_version == METHOD_VERSION
+            assert row.published_at == PUBLISHED_AT.replace(tzinfo=None)
+            assert set(row.asDict()) >= {column.name for column in product.table.columns}
+
+
+def test_a_row_is_published_when_one_of_its_measures_is(rows: Rows) -> None:
+    hours = rows[ZONE_HOURS]
+    assert {key: row.status for key, row in hours.items()} == {
+        ("busy", hour(9)): "published",
+        ("busy", hour(10)): "suppressed",
+        ("dark", hour(9)): "no_data",
+        ("dark", hour(10)): "no_data",
+        ("quiet", hour(9)): "suppressed",
+        ("quiet", hour(10)): "published",
+    }
+
+
+def test_what_is_suppressed_or_missing_is_null_and_never_a_number(rows: Rows) -> None:
+    for product, found in rows.items():
+        for row in found.values():
+            values = [shown(row, measure) for measure in product.columns]
+            protected = [shown(row, measure) for measure in product.measures]
+            assert (row.status == "published") == any(value is not None for value in protected)
+            if row.status != "published":
+                assert values == [None] * len(values)
+
+
+def test_the_threshold_is_30_devices_or_2_33_sigma_whichever_is_more(rows: Rows) -> None:
+    hours = rows[ZONE_HOURS]
+    assert shown(hours["quiet", hour(10)], "visitors") is not None  # 30 of 30
+    assert shown(hours["busy", hour(10)], "visitors") is None  # a 64th less
+    assert shown(hours["quiet", hour(10)], "passers_by") is not None  # 46.61 of 46.6
+    assert shown(hours["busy", hour(10)], "passers_by") is None  # 46.59 of 46.6
+    days = rows[ZONE_DAYS]
+    assert shown(days["odd",], "visits") is not None  # 100 of 93.2
+    assert shown(days["quiet",], "visitors") is None
+
+
+def test_no_data_is_told_however_many_devices_were_counted(rows: Rows) -> None:
+    assert rows[ZONE_DAYS]["dark",].status == "no_data"
+    assert {row.status for key, row in rows[ZONE_DWELL].items() if key[0] == "dark"} == {"no_data"}
+    catchment = rows[ZONE_CATCHMENT]
+    assert {row.status for key, row in catchment.items() if key[0] == "dark"} == {"no_data"}
+    assert {key[:2]: row.status for key, row in rows[ZONE_FLOWS].items()} == {
+        ("busy", "quiet"): "published",
+        ("busy", "dark"): "no_data",
+        ("dark", "busy"): "no_data",
+        ("elsewhere", "busy"): "published",
+        ("elsewhere", "dark"): "no_data",
+    }
+
+
+# ------------------------------------------------------------------------------ people, interval
+
+
+def test_people_are_devices_times_weight_with_noise_sampling_and_share(rows: Rows) -> None:
+    row = rows[ZONE_HOURS]["busy", hour(9)]
+    assert shown(row, "visitors") == pytest.approx(interval(100.0, 10.7, WEIGHT))
+    assert row.visitors == 400.0
+    assert shown(row, "passers_by") is None
+
+
+def test_an_area_has_its_own_weight_and_all_others_the_overall_one(rows: Rows) -> None:
+    catchment = rows[ZONE_CATCHMENT]
+    own = shown(catchment["busy", "area 1"], "visitors")
+    assert own == pytest.approx(interval(60.0, 10.0, AREA_WEIGHT))
+    for area in ("area 2", "unknown", "outside"):
+        found = shown(catchment["busy", area], "visitors")
+        assert found == pytest.approx(interval(60.0, 10.0, WEIGHT))
+
+
+def test_an_interval_holds_its_value_and_is_never_negative(rows: Rows) -> None:
+    for product, found in rows.items():
+        for row in found.values():
+            for measure in product.columns:
+                values = shown(row, measure)
+                if values is not None:
+                    assert 0 <= values[0] <= values[1] <= values[2]
+
+
+def test_raising_the_threshold_never_publishes_more(evidence: Evidence, rows: Rows) -> None:
+    release = extrapolation.release(
+        replace(evidence, min_devices=101), release_id="r", day=DAY, published_at=PUBLISHED_AT
+    )
+    with_101 = release.tables[ZONE_DAYS.table].collect()
+    shown_with_30 = measures_shown(rows[ZONE_DAYS].values())
+    shown_with_101 = measures_shown(with_101)
+    assert shown_with_101 < shown_with_30
+    assert ("odd", "visits") in shown_with_30 - shown_with_101
+    assert ("busy", "visits") in shown_with_101
+
+
+def measures_shown(days: Iterable[Row]) -> set[tuple[str, str]]:
+    return {
+        (row.zone_id, measure)
+        for row in days
+        for measure in ZONE_DAYS.measures
+        if row[measure] is not None
+    }
+
+
+def test_what_passes_depends_on_the_noisy_count_and_its_sigma_alone(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(
+        [(29.99, 1.0), (30.0, 1.0), (46.59, 20.0), (46.61, 20.0), (-50.0, 1.0)],
+        "devices double, sigma double",
+    )
+    passes = extrapolation.passes_threshold(F.col("devices"), F.col("sigma"), min_devices=30)
+    found = [row[0] for row in frame.select(passes).collect()]
+    assert found == [False, True, False, True, False]
+
+
+# -------------------------------------------------------------------------------------- weights
+
+
+def test_the_overall_weight_is_residents_by_participants() -> None:
+    weight = overall_weight(residents=1_000_000, participants=250_000, variance=400.0)
+    assert weight.people_per_device == 4.0
+    assert weight.relative_variance == pytest.approx(400.0 / 250_000**2)
+
+
+@pytest.mark.parametrize("participants", [1.0, 0.5, 0.0, -40.0])
+def test_a_noisy_sum_below_one_counts_as_one(participants: float) -> None:
+    weight = overall_weight(residents=500, participants=participants, variance=100.0)
+    assert weight == Weight(500.0, 100.0)
+
+
+def test_each_area_has_the_weight_of_its_own_residents(spark: SparkSession) -> None:
+    residents: DataFrame = spark.createDataFrame(
+        [("a", 1000.0), ("b", 1000.0), ("no participants", 5.0)], "area string, residents double"
+    )
+    participants = spark.createDataFrame(
+        [("a", 250.0, 10.0), ("b", -3.0, 10.0), ("unknown", 40.0, 10.0)],
+        "area string, noisy_devices double, sigma double",
+    )
+    found = {
+        row.home_area: (row.people_per_device, row.relative_variance)
+        for row in extrapolation.area_weights(residents, participants).collect()
+    }
+    assert found == {"a": (4.0, pytest.approx(0.0016)), "b": (1000.0, 100.0)}
+
+
+# ---------------------------------------------------------------------------------- dwell median
+
+
+@pytest.mark.parametrize(
+    ("devices", "minutes"),
+    [
+        # All in one band: its middle.
+        ([100, 0, 0, 0, 0], 20.0),
+        ([0, 100, 0, 0, 0], 45.0),
+        ([0, 0, 0, 0, 100], 300.0),
+        # Half of 200 is 100: 50 are below 30 minutes, 50 of the next 100 make up the half.
+        ([50, 100, 50, 0, 0], 45.0),
+        # Half of 100 is 50: 40 below 30 minutes, 10 of the next 40.
+        ([40, 40, 20, 0, 0], 37.5),
+        # The half is reached exactly at a border.
+        ([50, 50, 0, 0, 0], 30.0),
+        ([50, 0, 0, 0, 50], 30.0),
+        # Half of 30 is 15: 5 of 20 in the last band.
+        ([10, 0, 0, 0, 20], 270.0),
+        # Negative counts are empty bands.
+        ([100, -50, 0, 0, 0], 20.0),
+        ([-10, -10, 60, -10, -10], 90.0),
+    ],
+)
+def test_the_median_is_linear_within_its_band(devices: list[float], minutes: float) -> None:
+    found = dwell_median(devices, 1.0, seed=1)
+    assert found is not None
+    assert found[0] == pytest.approx(minutes)
+
+
+@pytest.mark.parametrize("devices", [[0.0] * 5, [-1.0, -2.0, -3.0, -4.0, -5.0]])
+def test_bands_that_hold_nothing_have_no_median(devices: list[float]) -> None:
+    assert dwell_median(devices, 14.1, seed=1) is None
+
+
+bands = st.lists(st.floats(-50, 5_000), min_size=5, max_size=5)
+
+
+@given(devices=bands, sigma=st.floats(0.5, 40), seed=st.integers(0, 2**32 - 1))
+def test_a_median_lies_in_its_interval_and_between_10_and_360_minutes(
+    devices: list[float], sigma: float, seed: int
+) -> None:
+    found = dwell_median(devices, sigma, seed=seed)
+    if found is None:
+        assert max(devices) <= 0
+    else:
+        middle, low, high = found
+        assert 10 <= low <= middle <= high <= 360
+
+
+def test_more_noise_makes_a_wider_interval() -> None:
+    widths = []
+    for sigma in (1.0, 10.0, 40.0):
+        found = dwell_median([100, 200, 150, 50, 20], sigma, seed=7)
+        assert found is not None
+        widths.append(found[2] - found[1])
+    assert widths == sorted(widths)
+    assert widths[0] < 5 < widths[2]
+
+
+def test_the_same_noisy_counts_give_the_same_interval() -> None:
+    devices = [100.0, 200.0, 150.0, 50.0, 20.0]
+    assert dwell_median(devices, 14.1, seed=7) == dwell_median(devices, 14.1, seed=7)
+
+
+def test_the_median_is_shown_where_the_day_s_visitors_are(rows: Rows) -> None:
+    days = rows[ZONE_DAYS]
+    busy = shown(days["busy",], "dwell_median_min")
+    assert busy is not None
+    assert busy[1] == pytest.approx(45.0)
+    assert shown(days["quiet",], "dwell_median_min") is None  # its visitors are suppressed
+    assert shown(days["dark",], "dwell_median_min") is None  # no data
+    assert shown(days["odd",], "dwell_median_min") is None  # visitors, but empty bands
+    assert days["odd",].status == "published"

@@ -1,0 +1,337 @@
+"""One whole night over a small world, held against an independent implementation and its own
+promises: the same visits, noise of the declared size, once, nothing of anybody in what is sold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import nbformat
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from nbclient import NotebookClient
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import make_world
+from jobs.publish_products import _counts  # exact sums: for this comparison only
+from jobs.run_night import run_night
+from jobs.runtime import Night, load_settings, night_of
+from tests.oracle import Exact, exact_night
+from transforms.budget import calibrated
+from transforms.disclosure import UNITS
+from transforms.tables import (
+    MEASURES,
+    NIGHTLY_PRODUCTS,
+    NOISY_CELLS,
+    REFERENCE_CELL_ZONES,
+    REJECTED,
+    RELEASES,
+    RUNS,
+    TABLES,
+    VISITS,
+)
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+DAY = date(2026, 10, 25)  # 25 hours in Berlin
+NOW = datetime(2026, 10, 26, 9, 0, tzinfo=UTC)
+CONF = """
+[paths]
+landing = "{landing}"
+restricted = "{root}/restricted"
+published = "{root}/published"
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A night that was run, and where."""
+
+    night: Night
+    root: Path
+    landing: Path
+
+    def table(self, name: str) -> pd.DataFrame:
+        folder = "published" if name.startswith("gold.") else "restricted"
+        path = self.root / folder / name.replace(".", "/")
+        return DeltaTable(str(path)).to_pyarrow_table().to_pandas()
+
+
+@pytest.fixture(scope="module")
+def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    root = tmp_path_factory.mktemp("night")
+    options = ["--subscribers", "1500", "--centres", "6", "--days", "1", "--seed", "5"]
+    assert make_world.main(["--out", str(root / "world"), "--last-day", str(DAY), *options]) == 0
+    landing = root / "world" / "landing"
+    conf = root / "night.toml"
+    conf.write_text(CONF.format(landing=landing, root=root))
+    night = night_of(load_settings(str(conf)), DAY, spark, now=lambda: NOW)
+    run_night(night)
+    return Ran(night, root, landing)
+
+
+@pytest.fixture(scope="module")
+def exact(ran: Ran) -> Exact:
+    return exact_night(ran.landing, DAY, now=NOW)
+
+
+def _rows(frame: pd.DataFrame, columns: list[str]) -> Counter[tuple[object, ...]]:
+    return Counter(frame[columns].itertuples(index=False, name=None))
+
+
+# --- the method -----------------------------------------------------------------------------
+
+
+def test_every_row_read_is_accounted_for_as_the_oracle_does(ran: Ran, exact: Exact) -> None:
+    run = ran.table(RUNS.name).iloc[0]
+    rejected = ran.table(REJECTED.name).set_index("reason")["rows"]
+    for outcome, rows in exact.accounting.items():
+        ours = rejected.get(outcome) if outcome in rejected else run[outcome]
+        assert ours == rows, outcome
+    files = sorted(ran.landing.glob("events/date=*/*.parquet"))
+    in_files = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
+    assert run["rows_in"] == in_files
+    assert len(run["files_read"]) == len(files)
+
+
+def test_cells_see_the_zones_the_oracle_says(ran: Ran, exact: Exact) -> None:
+    ours = ran.table(REFERENCE_CELL_ZONES.name)
+    both = ours.merge(exact.cell_zones, on=["cell_id", "zone_id"], how="outer", indicator=True)
+    assert (both["_merge"] == "both").all()
+    np.testing.assert_allclose(both["probability_x"], both["probability_y"], rtol=1e-6)
+
+
+def test_visits_are_those_of_the_oracle(ran: Ran, exact: Exact) -> None:
+    ours, theirs = ran.table(VISITS.name), exact.visits
+    ours["arrived_at"] = ours["arrived_at"].dt.tz_localize(None)
+    ours["left_at"] = ours["left_at"].dt.tz_localize(None)
+    same = ["zone_id", "arrived_at", "left_at", "dwell_s", "kind", "home_area"]
+    assert len(ours) == len(theirs) > 500
+    assert set(ours["kind"]) == {"visit", "pass_by", "resident"}
+    assert _rows(ours, same) == _rows(theirs, same)
+    assert ours["presence"].sum() == pytest.approx(theirs["presence"].sum(), rel=1e-9)
+    assert ours["pseudonym"].nunique() == theirs["subscriber_id"].nunique()
+
+
+@pytest.fixture(scope="module")
+def exact_units(ran: Ran) -> pd.DataFrame:
+    """The pipeline's exact sums, which no job ever stores: product, measure, key, units."""
+    split = ran.night.settings.privacy.split
+    counts: DataFrame = _counts(
+        ran.night, [calibrated(measure, split[measure.full_name]) for measure in MEASURES]
+    )
+    frame = counts.withColumn("keys", F.to_json("keys")).toPandas()
+    frame["key"] = [_key(json.loads(keys)) for keys in frame["keys"]]
+    return frame
+
+
+def _key(keys: dict[str, str]) -> tuple[str, ...]:
+    return tuple(keys[name] for name in sorted(keys) if name != "day")
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.full_name)
+def test_exact_sums_are_those_of_the_oracle(
+    measure: object, exact_units: pd.DataFrame, exact: Exact
+) -> None:
+    name = measure.full_name  # type: ignore[attr-defined]
+    product, short = name.split(".")
+    ours = exact_units[(exact_units["product"] == product) & (exact_units["measure"] == short)]
+    ours = ours.set_index("key")["units"]
+    theirs = exact.measures[name].copy()
+    names = sorted(measure.key)  # type: ignore[attr-defined]
+    if "hour_start" in theirs:
+        theirs["hour_start"] = theirs["hour_start"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    keys = list(theirs[names].itertuples(index=False, name=None))
+    theirs.index = pd.Index(keys, tupleize_cols=False)
+    assert ours.index.is_unique
+    assert set(theirs.index) <= set(ours.index), "the oracle counts outside the public domain"
+    theirs = theirs.reindex(ours.index)
+    assert (ours >= theirs["units_least"].fillna(0)).all()
+    assert (ours <= theirs["units_most"].fillna(0)).all()
+    assert ours.sum() > 0
+
+
+# --- the promise ----------------------------------------------------------------------------
+
+
+def test_noise_has_the_declared_size(ran: Ran, exact_units: pd.DataFrame) -> None:
+    noisy = ran.night.store.read(NOISY_CELLS).where("product <> 'participation'")
+    frame = noisy.withColumn("keys", F.to_json("keys")).toPandas()
+    both = frame.merge(
+        exact_units[["product", "measure", "keys", "units"]],
+        how="inner",
+        on=["product", "measure", "keys"],
+        validate="one_to_one",
+    )
+    assert len(both) == len(frame) == len(exact_units)
+    both["z"] = (both["noisy_devices"] - both["units"] / UNITS) / both["sigma"]
+    assert both["z"].abs().max() < 6
+    assert abs(both["z"].mean()) < 5 / np.sqrt(len(both))
+    assert both["z"].std() == pytest.approx(1, abs=4 / np.sqrt(2 * len(both)))
+
+
+def test_the_ledger_spends_the_split_and_no_more(ran: Ran) -> None:
+    ledger = ran.table(RELEASES.name)
+    nightly = ledger[ledger["product"] != "participation"]
+    assert nightly["rho"].sum() == pytest.approx(0.10)
+    assert set(nightly["day"]) == {DAY}
+    assert len(nightly) == len(MEASURES)
+    monthly = ledger[ledger["product"] == "participation"]
+    assert monthly["day"].tolist() == [date(2026, 10, 1)]
+    assert monthly["rho"].tolist() == [0.005]
+
+
+def test_participants_are_those_of_the_oracle_but_for_the_noise(ran: Ran, exact: Exact) -> None:
+    noisy = ran.night.store.read(NOISY_CELLS).where("product = 'participation'")
+    frame = noisy.select(F.col("keys")["area"].alias("area"), "noisy_devices").toPandas()
+    both = frame.merge(exact.participants, on="area", how="left").fillna({"participants": 0})
+    assert both["noisy_devices"].sub(both["participants"]).abs().max() < 60
+    assert both["noisy_devices"].sum() == pytest.approx(
+        exact.participants["participants"].sum(), abs=6 * 10 * np.sqrt(len(both))
+    )
+
+
+def test_published_numbers_follow_from_noisy_cells_alone(ran: Ran) -> None:
+    """Recomputed in pandas from the restricted noisy cells, residents and the threshold."""
+    noisy = ran.night.store.read(NOISY_CELLS)
+    cells = noisy.select(
+        "product",
+        "measure",
+        "noisy_devices",
+        "sigma",
+        F.col("keys")["zone_id"].alias("zone_id"),
+        F.col("keys")["hour_start"].alias("hour"),
+    ).toPandas()
+    participants = cells[cells["product"] == "participation"]["noisy_devices"].sum()
+    residents = pd.read_parquet(ran.landing / "residents")["residents"].sum()
+    weight = residents / max(participants, 1)
+    hours = ran.table("gold.zone_hours")
+    hours["hour"] = hours["hour_start"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    for measure in ("visitors", "passers_by"):
+        mine = cells[(cells["product"] == "zone_hours") & (cells["measure"] == measure)]
+        both = hours.merge(mine, on=["zone_id", "hour"], validate="one_to_one")
+        assert len(both) == len(hours)
+        shown = both["noisy_devices"] >= np.maximum(30, 2.33 * both["sigma"])
+        shown &= both["status"] != "no_data"
+        assert (both[measure].notna() == shown).all()
+        np.testing.assert_allclose(
+            both.loc[shown, measure], both.loc[shown, "noisy_devices"] * weight
+        )
+    assert hours["visitors"].notna().any()
+
+
+def test_every_zone_and_hour_has_a_row_with_a_status(ran: Ran, exact: Exact) -> None:
+    hours = ran.table("gold.zone_hours")
+    assert len(hours) == len(exact.zones) * 25
+    assert not hours.duplicated(["day", "zone_id", "hour_start"]).any()
+    assert set(hours["zone_id"]) == set(exact.zones)
+    assert set(hours["status"]) <= {"published", "suppressed", "no_data"}
+    assert hours["release_id"].nunique() == 1
+    dark = hours[hours["status"] == "no_data"]
+    dark_by_oracle = exact.no_data["zone_hours"]
+    assert len(dark) == int(dark_by_oracle["no_data"].sum()) > 0
+
+
+def test_published_tables_open_without_spark(ran: Ran) -> None:
+    for product in NIGHTLY_PRODUCTS:
+        table = DeltaTable(str(ran.root / "published" / product.table.path)).to_pyarrow_table()
+        query = "SELECT status, count(*) FROM product GROUP BY 1"
+        counted = duckdb.sql(query.replace("product", "table")).fetchall()
+        assert sum(rows for _, rows in counted) == table.num_rows > 0
+
+
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run_on_the_published_tables(
+    notebook: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOTFALL_PUBLISHED", str(ran.root / "published"))
+    content = nbformat.read(notebook, as_version=4)
+    assert all(not cell.get("outputs") for cell in content.cells), "commit without outputs"
+    NotebookClient(
+        content, timeout=120, resources={"metadata": {"path": notebook.parent}}
+    ).execute()
+
+
+def test_all_tables_of_the_catalogue_exist_after_a_night(ran: Ran) -> None:
+    for table in TABLES:
+        assert ran.night.store.exists(table), table.name
+
+
+def test_a_repeated_night_changes_no_byte(ran: Ran) -> None:
+    before = _checksums(ran.root)
+    run_night(ran.night)
+    after = _checksums(ran.root)
+    assert {k: v for k, v in before.items() if "/reports/" not in k} == {
+        k: v for k, v in after.items() if "/reports/" not in k
+    }
+
+
+def _checksums(root: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in ("published", "restricted")
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_key_of_the_day_is_gone(ran: Ran) -> None:
+    assert list((ran.root / "restricted" / "keys").iterdir()) == []
+
+
+# --- no subscriber in what is sold ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finds(ran: Ran) -> Callable[[bytes], list[str]]:
+    """Which forms of which subscribers' ids stand in a text."""
+    ids = pd.read_parquet(ran.landing / "subscribers")["subscriber_id"].dropna().unique()
+    forms: set[bytes] = set()
+    for one in ids:
+        raw = one.encode()
+        forms |= {raw, hashlib.sha256(raw).hexdigest().encode()}
+        forms |= {hashlib.md5(raw, usedforsecurity=False).hexdigest().encode()}
+    width = {len(form) for form in forms}
+
+    def found(text: bytes) -> list[str]:
+        hits = set()
+        for size in width:
+            hits |= {text[i : i + size] for i in range(len(text) - size + 1)} & forms
+        return sorted(hit.decode() for hit in hits)
+
+    return found
+
+
+def test_no_subscriber_is_in_anything_published_or_reported(
+    ran: Ran, finds: Callable[[bytes], list[str]]
+) -> None:
+    texts = [
+        DeltaTable(str(ran.root / "published" / p.table.path))
+        .to_pyarrow_table()
+        .to_pandas()
+        .to_csv()
+        .encode()
+        for p in NIGHTLY_PRODUCTS
+    ]
+    texts += [path.read_bytes() for path in (ran.root / "published").rglob("*") if path.is_file()]
+    texts += [path.read_bytes() for path in (ran.root / "restricted/reports").rglob("*.html")]
+    assert len(texts) > 10
+    for text in texts:
+        assert finds(text) == []
+
+
+def test_the_scan_finds_a_planted_subscriber(ran: Ran, finds: Callable[[bytes], list[str]]) -> None:
+    someone = pd.read_parquet(ran.landing / "subscribers")["subscriber_id"].dropna().iloc[3]
+    assert finds(b"<td>" + someone.encode() + b"</td>") == [someone]

@@ -1,0 +1,409 @@
+"""The store on a real folder: what the catalogue says is what Delta holds and enforces."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.store import Store
+from transforms import tables
+from transforms.disclosure import Release
+from transforms.errors import Failed
+from transforms.tables import (
+    CONSENT_PERIODS,
+    NIGHTLY_PRODUCTS,
+    REFERENCE_CELL_ZONES,
+    REJECTED,
+    REWARDS_LEDGER,
+    TABLES,
+    VISITS,
+    Product,
+    Table,
+)
+
+pytestmark = pytest.mark.slow
+
+PROJECT = Path(__file__).resolve().parent.parent
+SATURDAY, SUNDAY = date(2025, 11, 22), date(2025, 11, 23)
+NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
+GOLD = [product.table for product in (*NIGHTLY_PRODUCTS, tables.ZONE_POPULARITY)]
+
+
+@pytest.fixture
+def store(spark: SparkSession, tmp_path: Path) -> Store:
+    return Store(spark, str(tmp_path / "restricted"), str(tmp_path / "published"))
+
+
+@pytest.fixture(scope="module")
+def warehouse(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Every table of the catalogue, empty. Tests only look at it."""
+    root = tmp_path_factory.mktemp("warehouse")
+    store = Store(spark, str(root / "restricted"), str(root / "published"))
+    store.create(TABLES)
+    return store
+
+
+def log_actions(store: Store, table: Table, version: int = 0) -> list[dict[str, Any]]:
+    """What Delta's own log says of one version."""
+    log = Path(store.path(table)) / "_delta_log" / f"{version:020}.json"
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def action(store: Store, table: Table, name: str) -> dict[str, Any]:
+    [found] = [one[name] for one in log_actions(store, table) if name in one]
+    return dict(found)
+
+
+def rejections(store: Store, day: date, rows: Mapping[str, int]) -> DataFrame:
+    values = [(day, reason, count) for reason, count in rows.items()]
+    return store.spark.createDataFrame(values, REJECTED.schema)
+
+
+def stored(store: Store, table: Table = REJECTED) -> set[tuple[Any, ...]]:
+    return {tuple(row) for row in store.read(table).collect()}
+
+
+# --------------------------------------------------------------------------------- catalogue
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_created_as_the_catalogue_states_it(warehouse: Store, table: Table) -> None:
+    metadata = action(warehouse, table, "metaData")
+    assert metadata["description"] == table.doc
+    assert metadata["partitionColumns"] == list(table.partitioned_by)
+    fields = json.loads(metadata["schemaString"])["fields"]
+    assert [(f["name"], f["nullable"], f["metadata"]["comment"]) for f in fields] == [
+        (column.name, column.nullable, column.comment) for column in table.columns
+    ]
+    constraints = {
+        name.removeprefix("delta.constraints."): rule
+        for name, rule in metadata["configuration"].items()
+        if name.startswith("delta.constraints.")
+    }
+    assert constraints == dict(table.checks)
+    assert metadata["configuration"]["delta.enableDeletionVectors"] == "false"
+
+
+def test_tables_lie_below_their_own_root(warehouse: Store) -> None:
+    found = {
+        str(log.parent.relative_to(root))
+        for root in (warehouse.restricted, warehouse.published)
+        for log in Path(root).rglob("_delta_log")
+    }
+    assert found == {table.path for table in TABLES}
+    assert {
+        str(log.parent.relative_to(warehouse.published))
+        for log in Path(warehouse.published).rglob("_delta_log")
+    } == {table.path for table in GOLD}
+
+
+def test_creating_again_changes_nothing(warehouse: Store) -> None:
+    before = action(warehouse, VISITS, "metaData")["id"]
+    warehouse.create([VISITS])
+    assert warehouse.version(VISITS) == 0
+    assert action(warehouse, VISITS, "metaData")["id"] == before
+
+
+def test_a_table_that_is_not_there_has_no_rows_and_no_version(store: Store) -> None:
+    assert not store.exists(REJECTED)
+    assert store.version(REJECTED) == -1
+    assert store.read(REJECTED).columns == [column.name for column in REJECTED.columns]
+    assert store.read(REJECTED).isEmpty()
+    store.delete(REJECTED, day=SATURDAY)
+    store.vacuum(REJECTED, hours=0)
+    assert not store.exists(REJECTED)
+
+
+# ------------------------------------------------------------------------- replace, merge, delete
+
+
+def test_replacing_a_day_leaves_the_other_days_alone(store: Store) -> None:
+    store.replace(REJECTED, rejections(store, SATURDAY, {"no_id": 1, "no_cell": 2}), day=SATURDAY)
+    store.replace(REJECTED, rejections(store, SUNDAY, {"no_id": 3}), day=SUNDAY)
+    again = rejections(store, SATURDAY, {"no_time": 9})
+    for _ in range(2):
+        store.replace(REJECTED, again, day=SATURDAY)
+        assert stored(store) == {(SATURDAY, "no_time", 9), (SUNDAY, "no_id", 3)}
+
+
+def test_a_row_of_another_day_does_not_slip_in_with_a_replacement(store: Store) -> None:
+    store.replace(REJECTED, rejections(store, SATURDAY, {"no_id": 1}), day=SATURDAY)
+    with pytest.raises((PySparkException, Py4JError)):
+        store.replace(REJECTED, rejections(store, SUNDAY, {"no_id": 2}), day=SATURDAY)
+    assert stored(store) == {(SATURDAY, "no_id", 1)}
+
+
+def test_without_a_day_everything_is_replaced(store: Store) -> None:
+    store.replace(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    store.replace(REJECTED, rejections(store, SUNDAY, {"no_cell": 2}))
+    assert stored(store) == {(SUNDAY, "no_cell", 2)}
+
+
+def test_what_selects_rows_is_a_plain_value_and_never_sql(store: Store) -> None:
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    with pytest.raises(ValueError, match="partition value"):
+        store.delete(REJECTED, reason="x' OR '1'='1")
+    assert stored(store) == {(SATURDAY, "no_id", 1)}
+
+
+def test_merge_updates_what_has_the_same_key_and_adds_the_rest(store: Store) -> None:
+    november = date(2025, 11, 1)
+
+    def earned(rows: Mapping[str, int]) -> DataFrame:
+        values = [(one, november, 30, amount, "EUR") for one, amount in rows.items()]
+        return store.spark.createDataFrame(values, REWARDS_LEDGER.schema)
+
+    store.merge(REWARDS_LEDGER, earned({"a": 100, "b": 200}))
+    for _ in range(2):
+        store.merge(REWARDS_LEDGER, earned({"b": 250, "c": 300}))
+        amounts = {row.subscriber_id: row.amount for row in store.read(REWARDS_LEDGER).collect()}
+        assert amounts == {"a": 100, "b": 250, "c": 300}
+
+
+def test_delete_removes_what_matches_and_nothing_else(store: Store) -> None:
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1, "no_cell": 2}))
+    store.append(REJECTED, rejections(store, SUNDAY, {"no_id": 3, "no_cell": 4}))
+    store.delete(REJECTED, day=SATURDAY, reason="no_id")
+    assert stored(store) == {
+        (SATURDAY, "no_cell", 2),
+        (SUNDAY, "no_id", 3),
+        (SUNDAY, "no_cell", 4),
+    }
+    doubled = store.spark.createDataFrame(
+        [(SUNDAY, "no_id"), (SUNDAY, "no_id"), (SATURDAY, "no_id")], "day date, reason string"
+    )
+    store.delete_matching(REJECTED, doubled, on=("day", "reason"))
+    assert stored(store) == {(SATURDAY, "no_cell", 2), (SUNDAY, "no_cell", 4)}
+
+
+def test_vacuum_removes_the_files_of_what_was_deleted(store: Store) -> None:
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    store.append(REJECTED, rejections(store, SUNDAY, {"no_cell": 4}))
+    store.delete(REJECTED, day=SATURDAY)
+    folder = Path(store.path(REJECTED))
+    assert list(folder.glob(f"day={SATURDAY}/*.parquet"))
+    store.vacuum(REJECTED, hours=24)
+    assert list(folder.glob(f"day={SATURDAY}/*.parquet")), "younger than what is kept"
+    store.vacuum(REJECTED, hours=0)
+    assert not list(folder.glob(f"day={SATURDAY}/*.parquet"))
+    assert stored(store) == {(SUNDAY, "no_cell", 4)}
+
+
+def test_vacuum_leaves_the_session_as_careful_as_it_was(store: Store) -> None:
+    name = "spark.databricks.delta.retentionDurationCheck.enabled"
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    before = store.spark.conf.get(name, None)
+    store.vacuum(REJECTED, hours=0)
+    assert store.spark.conf.get(name, None) == before
+
+
+# ------------------------------------------------------------------------------ what is refused
+
+
+def test_a_broken_check_is_named_without_the_values_of_the_row(store: Store) -> None:
+    visit = (SATURDAY, "deadbeef" * 8, "mall", NOON, NOON, 77.25, 1.5, "visit", "unknown")
+    frame = store.spark.createDataFrame([visit], VISITS.schema)
+    with pytest.raises(Failed) as refusal:
+        store.replace(VISITS, frame, day=SATURDAY)
+    text = str(refusal.value)
+    assert text == (
+        "table silver.visits: found a row that breaks presence_is_probability "
+        "(presence > 0 AND presence <= 1), expected every row to keep it; "
+        "the table stays as it was"
+    )
+    assert refusal.value.__suppress_context__, "the cause holds the row's values"
+    assert store.read(VISITS).isEmpty()
+
+
+def test_a_broken_check_is_named_by_merge_too(store: Store) -> None:
+    row = ("491700000001", date(2025, 11, 1), 40, 100, "EUR")
+    with pytest.raises(Failed, match=r"rewards\.ledger.*days_of_a_month") as refusal:
+        store.merge(REWARDS_LEDGER, store.spark.createDataFrame([row], REWARDS_LEDGER.schema))
+    assert "491700000001" not in str(refusal.value)
+
+
+def test_a_missing_value_is_named_by_table_and_column(store: Store) -> None:
+    rows = [("491700000002", True, NOON, None, None), ("491700000001", None, NOON, None, None)]
+    schema = "subscriber_id string, taking_part boolean, from timestamp, to timestamp, decision_id string"
+    with pytest.raises(Failed) as refusal:
+        store.replace(CONSENT_PERIODS, store.spark.createDataFrame(rows, schema))
+    text = str(refusal.value)
+    assert text.startswith("table consent.periods: found a row that breaks taking_part NOT NULL")
+    assert "49170000000" not in text
+    assert store.read(CONSENT_PERIODS).isEmpty()
+
+
+def test_an_undeclared_column_is_dropped(store: Store) -> None:
+    rows = [("491700000001", SATURDAY, "no_id", 1)]
+    frame = store.spark.createDataFrame(rows, "subscriber_id string, day date, reason string, rows long")
+    store.append(REJECTED, frame)
+    store.replace(REJECTED, frame, day=SATURDAY)
+    store.merge(REJECTED, frame)
+    assert store.read(REJECTED).columns == ["day", "reason", "rows"]
+    assert stored(store) == {(SATURDAY, "no_id", 1)}
+    folder = Path(store.path(REJECTED))
+    for file in folder.rglob("*"):
+        assert not file.is_file() or b"491700000001" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("write", ["append", "replace", "merge"])
+def test_a_missing_column_is_refused(store: Store, write: str) -> None:
+    frame = store.spark.createDataFrame([(SATURDAY, "no_id")], "day date, reason string")
+    with pytest.raises(Failed, match=r"ops\.rejected: found no column rows") as refusal:
+        getattr(store, write)(REJECTED, frame)
+    assert str(SATURDAY) not in str(refusal.value)
+    assert store.read(REJECTED).isEmpty()
+
+
+# ------------------------------------------------------------------------ the published root
+
+
+def gold_row(product: Product, day: date, release_id: str, visitors: float) -> dict[str, Any]:
+    """A published row of any product, with every measure."""
+    keys = {
+        "day": day,
+        "zone_id": "mall",
+        "hour_start": NOON,
+        "dwell_band": "30-60",
+        "origin_zone_id": "mall",
+        "destination_zone_id": tables.ELSEWHERE,
+        "day_part": "midday",
+        "home_area": tables.UNKNOWN_AREA,
+    }
+    row: dict[str, Any] = {name: keys[name] for name in product.table.key}
+    for measure in product.columns:
+        row |= {measure: visitors, f"{measure}_low": visitors - 10, f"{measure}_high": visitors + 10}
+    return row | {
+        "status": "published",
+        "release_id": release_id,
+        "method_version": tables.METHOD_VERSION,
+        "published_at": NOON,
+    }
+
+
+def tiny_release(spark: SparkSession, day: date, number: int = 1, visitors: float = 120) -> Release:
+    release_id = f"{day}-{number}"
+    frames = {
+        product.table: spark.createDataFrame(
+            [gold_row(product, day, release_id, visitors)], product.table.schema
+        )
+        for product in NIGHTLY_PRODUCTS
+    }
+    return Release(release_id, day, frames)
+
+
+@pytest.fixture(scope="module")
+def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two days, of which the first was released twice. Tests only look at it."""
+    root = tmp_path_factory.mktemp("published")
+    store = Store(spark, str(root / "restricted"), str(root / "published"))
+    for release in (
+        tiny_release(spark, SATURDAY),
+        tiny_release(spark, SUNDAY, visitors=240),
+        tiny_release(spark, SATURDAY, number=2, visitors=130),
+    ):
+        store.publish(release)
+    return store
+
+
+def test_publishing_replaces_the_day_of_the_release_only(published: Store) -> None:
+    for product in NIGHTLY_PRODUCTS:
+        measure = product.columns[0]
+        rows = published.read(product.table).select("day", "release_id", measure).collect()
+        assert {tuple(row) for row in rows} == {
+            (SATURDAY, "2025-11-22-2", 130.0),
+            (SUNDAY, "2025-11-23-1", 240.0),
+        }
+
+
+@pytest.mark.parametrize("product", NIGHTLY_PRODUCTS, ids=lambda product: product.name)
+def test_gold_opens_without_spark(published: Store, product: Product) -> None:
+    table = DeltaTable(published.path(product.table))
+    assert table.protocol().min_reader_version == 1, "every Delta reader can open it"
+    assert table.metadata().description == product.table.doc
+    gold = table.to_pyarrow_table()
+    assert set(gold.column_names) == {column.name for column in product.table.columns}
+    measure = product.columns[0]
+    total = duckdb.sql(f"SELECT count(*), sum({measure}), min({measure}_low) FROM gold").fetchone()
+    assert total == (2, 370.0, 120.0)
+    frame = table.to_pandas()
+    assert sorted(frame["release_id"]) == ["2025-11-22-2", "2025-11-23-1"]
+    assert str(frame["published_at"].dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize("table", GOLD, ids=lambda table: table.name)
+def test_a_published_table_has_no_other_way_in(store: Store, table: Table) -> None:
+    frame = store.spark.createDataFrame([], table.schema)
+    attempts = [
+        lambda: store.replace(table, frame),
+        lambda: store.append(table, frame),
+        lambda: store.merge(table, frame),
+        lambda: store.delete(table),
+        lambda: store.delete_matching(table, frame, on=table.key),
+    ]
+    for attempt in attempts:
+        with pytest.raises(TypeError, match=f"{table.name} is published: only"):
+            attempt()
+    assert not Path(store.published).exists()
+
+
+def test_only_a_release_is_published(store: Store) -> None:
+    class Lookalike:
+        release_id, day = "2025-11-22-1", SATURDAY
+        tables = tiny_release(store.spark, SATURDAY).tables
+
+    for no_release in (Lookalike(), dict(Lookalike.tables)):
+        with pytest.raises(TypeError, match="Release"):
+            store.publish(no_release)  # type: ignore[arg-type]
+    assert not Path(store.published).exists()
+
+
+def test_a_release_holds_published_tables_only(store: Store) -> None:
+    frames = {REJECTED: rejections(store, SATURDAY, {"no_id": 1})}
+    with pytest.raises(TypeError, match=r"ops\.rejected is restricted"):
+        store.publish(Release("2025-11-22-1", SATURDAY, frames))
+    assert not store.exists(REJECTED)
+
+
+def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
+    product = tables.ZONE_CATCHMENT
+    row = gold_row(product, SATURDAY, "2025-11-22-1", 120) | {"status": "suppressed"}
+    frame = store.spark.createDataFrame([row], product.table.schema)
+    with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
+        store.publish(Release("2025-11-22-1", SATURDAY, {product.table: frame}))
+    assert store.read(product.table).isEmpty()
+
+
+def test_nothing_but_the_store_writes_tables() -> None:
+    """`frame.write`, `writeTo` and `executeBatch` appear in one module only."""
+    writers = set()
+    for source in [*(PROJECT / "jobs").glob("*.py"), *(PROJECT / "transforms").glob("*.py")]:
+        names = {
+            node.attr
+            for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+        }
+        if names & {"writeTo", "saveAsTable", "insertInto", "save", "forPath", "forName"}:
+            writers.add(source.name)
+    assert writers == {"store.py"}
+
+
+def test_periods_may_run_on_and_probabilities_end_at_one(store: Store) -> None:
+    """The rules are not stricter than they say: open ends and bounds are kept."""
+    period = ("a", True, NOON, None, None)
+    store.replace(CONSENT_PERIODS, store.spark.createDataFrame([period], CONSENT_PERIODS.schema))
+    pair = (SATURDAY, "cell", "mall", 1.0)
+    frame = store.spark.createDataFrame([pair], REFERENCE_CELL_ZONES.schema)
+    store.replace(REFERENCE_CELL_ZONES, frame, day=SATURDAY)
+    assert store.read(CONSENT_PERIODS).count() == store.read(REFERENCE_CELL_ZONES).count() == 1

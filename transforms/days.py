@@ -1,0 +1,45 @@
+"""Local days as instants: 23, 24 or 25 hours, whatever the clocks do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class LocalDay:
+    """One day of a timezone; `start` (inclusive) and `end` (exclusive) are instants in UTC.
+
+    >>> [LocalDay(date(2026, 10, 25), ZoneInfo("Europe/Berlin")).hours[i].hour for i in (0, -1)]
+    [22, 22]
+    >>> len(LocalDay(date(2026, 10, 25), ZoneInfo("Europe/Berlin")).hours)
+    25
+    """
+
+    date: date
+    timezone: ZoneInfo
+
+    @property
+    def start(self) -> datetime:
+        return _midnight(self.date, self.timezone)
+
+    @property
+    def end(self) -> datetime:
+        return _midnight(self.date + timedelta(days=1), self.timezone)
+
+    @property
+    def hours(self) -> tuple[datetime, ...]:
+        """Starts of the day's hours, in UTC."""
+        count = -(-(self.end - self.start) // HOUR)
+        return tuple(self.start + index * HOUR for index in range(count))
+
+    @property
+    def first_of_month(self) -> LocalDay:
+        return LocalDay(self.date.replace(day=1), self.timezone)
+
+
+def _midnight(day: date, timezone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=timezone).astimezone(UTC)

@@ -1,0 +1,43 @@
+"""What stops a night: every error says subject, found, expected and consequence in one line."""
+
+from __future__ import annotations
+
+
+def shown(text: object, *, length: int = 80) -> str:
+    """Foreign text fit for one line of a log: printable, quoted, not too long.
+
+    >>> shown("a\nb")
+    "'a\\nb'"
+    """
+    quoted = ascii(str(text))
+    return quoted if len(quoted) <= length else f"{quoted[: length - 2]}…'"
+
+
+class FootfallError(Exception):
+    """A night that can't go on; `exit_code` is what the job ends with.
+
+    The text never holds a subscriber's id: subjects are tables, files, zones and settings.
+    """
+
+    exit_code = 1
+
+    def __init__(self, subject: str, *, found: str, expected: str, consequence: str) -> None:
+        super().__init__(f"{subject}: found {found}, expected {expected}; {consequence}")
+
+
+class Failed(FootfallError):
+    """Input is missing, unreadable or below quality (exit 1)."""
+
+    exit_code = 1
+
+
+class Misused(FootfallError):
+    """A wrong argument or setting (exit 2)."""
+
+    exit_code = 2
+
+
+class Refused(FootfallError):
+    """The privacy or consent gate stays shut (exit 3)."""
+
+    exit_code = 3

@@ -1,0 +1,276 @@
+"""From noisy devices to people: weights, intervals, status, and the rows that are published.
+
+Everything here is post-processing of noisy counts and public lists: it costs no budget.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from transforms.disclosure import Release
+from transforms.tables import (
+    DWELL_BANDS,
+    METHOD_VERSION,
+    NIGHTLY_PRODUCTS,
+    ZONE_CATCHMENT,
+    ZONE_DAYS,
+    ZONE_DWELL,
+    ZONE_FLOWS,
+    ZONE_HOURS,
+    Product,
+)
+
+Z_95 = 1.959963984540054
+_RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Weight:
+    """People per participating device, and the relative variance of that figure."""
+
+    people_per_device: float
+    relative_variance: float = 0.0
+
+
+def overall_weight(*, residents: float, participants: float, variance: float) -> Weight:
+    """residents ÷ participants over all areas; `participants` is noisy, raised to at least 1."""
+    used = max(participants, 1.0)
+    return Weight(residents / used, variance / used**2)
+
+
+def area_weights(residents: DataFrame, participants: DataFrame) -> DataFrame:
+    """Each area's own weight.
+
+    residents: area, residents; participants: area, noisy_devices, sigma.
+    -> home_area, people_per_device, relative_variance.
+    """
+    used = F.greatest("noisy_devices", F.lit(1.0))
+    return residents.join(participants, on="area", how="inner").select(
+        F.col("area").alias("home_area"),
+        (F.col("residents") / used).alias("people_per_device"),
+        (F.pow(F.col("sigma") / used, 2)).alias("relative_variance"),
+    )
+
+
+def standard_deviation(
+    devices: Column, sigma: Column, weight: Column, relative_variance: Column
+) -> Column:
+    """Of the people a noisy count of devices stands for.
+
+    Three independent parts: the noise, w²σ²; who of the people is a participant (binomial
+    sampling with share 1/w), w(w − 1)n; the share itself, (wn)² times its relative variance.
+    """
+    noise = F.pow(weight * sigma, 2)
+    sampling = weight * F.greatest(weight - 1, F.lit(0.0)) * devices
+    share = F.pow(weight * devices, 2) * relative_variance
+    return F.sqrt(noise + sampling + share)
+
+
+def dwell_median(
+    devices: list[float], sigma: float, *, seed: int
+) -> tuple[float, float, float] | None:
+    """Median and 95 % interval, in minutes, of noisy band counts; linear within a band.
+
+    devices: noisy devices by band in the order of `DWELL_BANDS`. The interval comes from
+    resampling the noise around the noisy counts. None when no band holds anything.
+    """
+    middle = _median_of(np.asarray([devices]))
+    if np.isnan(middle[0]):
+        return None
+    draws = np.random.default_rng(seed).normal(devices, sigma, (_RESAMPLES, len(devices)))
+    medians = _median_of(draws)
+    low, high = np.nanpercentile(medians, [2.5, 97.5])
+    return float(middle[0]), float(min(low, middle[0])), float(max(high, middle[0]))
+
+
+def _median_of(counts: np.ndarray) -> np.ndarray:
+    """Median of each row of band counts; negative counts are empty bands, NaN when all are."""
+    uppers = np.array(list(DWELL_BANDS.values()), dtype=float)
+    lowers = np.array([float(label.split("-")[0]) for label in DWELL_BANDS])
+    filled = np.clip(counts, 0.0, None)
+    cumulated = filled.cumsum(axis=1)
+    half = cumulated[:, -1:] / 2
+    band = (cumulated >= half).argmax(axis=1)
+    row = np.arange(len(filled))
+    inside = filled[row, band]
+    before = cumulated[row, band] - inside
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = (half[:, 0] - before) / inside
+    medians: np.ndarray = lowers[band] + share * (uppers - lowers)[band]
+    return np.where(cumulated[:, -1] > 0, medians, np.nan)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a release is made of: noisy cells, and public or noisy lists.
+
+    noisy_cells: product, measure, keys, noisy_devices, sigma, of one release;
+    hours_without_data: zone_id, hour_start; zones_without_data: zone_id;
+    area_weights: home_area, people_per_device, relative_variance.
+    """
+
+    noisy_cells: DataFrame
+    hours_without_data: DataFrame
+    zones_without_data: DataFrame
+    weight: Weight
+    area_weights: DataFrame
+    min_devices: int
+
+
+def release(
+    evidence: Evidence, *, release_id: str, day: date, published_at: datetime
+) -> Release:
+    """The rows of every nightly product."""
+    tables = {
+        product.table: _rows(product, evidence).withColumns(
+            {
+                "release_id": F.lit(release_id),
+                "method_version": F.lit(METHOD_VERSION),
+                "published_at": F.lit(published_at),
+            }
+        )
+        for product in NIGHTLY_PRODUCTS
+    }
+    return Release(release_id, day, tables)
+
+
+def _rows(product: Product, evidence: Evidence) -> DataFrame:
+    cells = (
+        evidence.noisy_cells.transform(_by_cell, product=product)
+        .transform(_without_data, product=product, evidence=evidence)
+        .transform(_weighted, product=product, evidence=evidence)
+    )
+    for measure in product.measures:
+        cells = cells.transform(_people, measure=measure, min_devices=evidence.min_devices)
+    some = F.coalesce(*[F.col(measure) for measure in product.measures]).isNotNull()
+    status = (
+        F.when(F.col("no_data"), F.lit("no_data"))
+        .when(some, F.lit("published"))
+        .when(~some, F.lit("suppressed"))
+    )
+    cells = cells.withColumn("status", status)
+    return cells.transform(_with_dwell_median, evidence) if product is ZONE_DAYS else cells
+
+
+def _by_cell(noisy_cells: DataFrame, *, product: Product) -> DataFrame:
+    """A row per cell: typed keys, `<measure>_devices` and `<measure>_sigma`."""
+    keys = [
+        F.col("keys")[name].cast(product.table.schema[name].dataType).alias(name)
+        for name in product.table.key
+    ]
+    of_measure = [
+        F.max(F.when(F.col("measure") == measure, F.col(column))).alias(f"{measure}_{suffix}")
+        for measure in product.measures
+        for column, suffix in (("noisy_devices", "devices"), ("sigma", "sigma"))
+    ]
+    return (
+        noisy_cells.where(F.col("product") == product.name)
+        .select(*keys, "measure", "noisy_devices", "sigma")
+        .groupBy(*product.table.key)
+        .agg(*of_measure)
+    )
+
+
+def _without_data(cells: DataFrame, *, product: Product, evidence: Evidence) -> DataFrame:
+    """Cells with `no_data`: by zone and hour, by zone and day, or by either end of a flow."""
+    if product is ZONE_HOURS:
+        return _flagged(cells, evidence.hours_without_data, ("zone_id", "hour_start"))
+    if product is ZONE_FLOWS:
+        ends = [
+            evidence.zones_without_data.withColumnRenamed("zone_id", end)
+            for end in ("origin_zone_id", "destination_zone_id")
+        ]
+        by_origin = _flagged(cells, ends[0], ("origin_zone_id",)).withColumnRenamed(
+            "no_data", "no_data_at_origin"
+        )
+        by_both = _flagged(by_origin, ends[1], ("destination_zone_id",))
+        either = F.col("no_data") | F.col("no_data_at_origin")
+        return by_both.withColumn("no_data", either).drop("no_data_at_origin")
+    return _flagged(cells, evidence.zones_without_data, ("zone_id",))
+
+
+def _flagged(cells: DataFrame, without_data: DataFrame, by: tuple[str, ...]) -> DataFrame:
+    flags = without_data.select(*by, F.lit(True).alias("no_data"))
+    return cells.join(F.broadcast(flags), on=list(by), how="left").withColumn(
+        "no_data", F.coalesce("no_data", F.lit(False))
+    )
+
+
+def _weighted(cells: DataFrame, *, product: Product, evidence: Evidence) -> DataFrame:
+    """Cells with people_per_device and relative_variance, of their area where they have one."""
+    overall = {
+        "people_per_device": F.lit(evidence.weight.people_per_device),
+        "relative_variance": F.lit(evidence.weight.relative_variance),
+    }
+    if product is not ZONE_CATCHMENT:
+        return cells.withColumns(overall)
+    return cells.join(F.broadcast(evidence.area_weights), on="home_area", how="left").withColumns(
+        {name: F.coalesce(name, value) for name, value in overall.items()}
+    )
+
+
+def passes_threshold(devices: Column, sigma: Column, *, min_devices: int) -> Column:
+    """Looks at the noisy count only; 2.33 is the 99 % quantile of a normal distribution."""
+    return devices >= F.greatest(F.lit(float(min_devices)), F.lit(2.33) * sigma)
+
+
+def _people(cells: DataFrame, *, measure: str, min_devices: int) -> DataFrame:
+    devices, sigma = F.col(f"{measure}_devices"), F.col(f"{measure}_sigma")
+    weight = F.col("people_per_device")
+    shown = ~F.col("no_data") & passes_threshold(devices, sigma, min_devices=min_devices)
+    people = F.greatest(devices, F.lit(0.0)) * weight
+    margin = Z_95 * standard_deviation(
+        F.greatest(devices, F.lit(0.0)), sigma, weight, F.col("relative_variance")
+    )
+    return cells.withColumns(
+        {
+            measure: F.when(shown, people),
+            f"{measure}_low": F.when(shown, F.greatest(people - margin, F.lit(0.0))),
+            f"{measure}_high": F.when(shown, people + margin),
+        }
+    )
+
+
+def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
+    """zone_days with `dwell_median_min` and its interval, where the visitors are published."""
+    bands = (
+        evidence.noisy_cells.transform(_by_cell, product=ZONE_DWELL)
+        .groupBy("day", "zone_id")
+        .agg(
+            F.map_from_entries(
+                F.collect_list(F.struct("dwell_band", "visitors_devices"))
+            ).alias("devices"),
+            F.max("visitors_sigma").alias("sigma"),
+        )
+    )
+    median = _median_udf("zone_id", "devices", "sigma")
+    shown = F.col("visitors").isNotNull()
+    return (
+        days.join(bands, on=["day", "zone_id"], how="left")
+        .withColumn("median", F.when(shown, median))
+        .withColumns(
+            {
+                "dwell_median_min": F.col("median.middle"),
+                "dwell_median_min_low": F.col("median.low"),
+                "dwell_median_min_high": F.col("median.high"),
+            }
+        )
+    )
+
+
+@F.udf(T.StructType([T.StructField(name, T.DoubleType()) for name in ("middle", "low", "high")]))
+def _median_udf(
+    zone_id: str, devices: Mapping[str, float] | None, sigma: float | None
+) -> tuple[float, float, float] | None:
+    if devices is None or sigma is None:
+        return None
+    in_order = [devices[label] for label in DWELL_BANDS]
+    return dwell_median(in_order, sigma, seed=zlib.crc32(zone_id.encode()))

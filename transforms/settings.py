@@ -1,0 +1,331 @@
+"""Frozen, validated settings: `conf/base.toml` with one overlay on top.
+
+Unknown or missing keys, wrong types and impossible values are all reported at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from transforms.errors import Misused
+from transforms.tables import MEASURES
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Rho = Annotated[float, Field(gt=0, le=10)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Paths(_Section):
+    """Where things lie; the two roots can have different owners, so they may not overlap.
+
+    `keys` is a folder that every worker sees, `reports` one the driver writes to; without them
+    both lie below `restricted`.
+    """
+
+    landing: str = Field(min_length=1)
+    restricted: str = Field(min_length=1)
+    published: str = Field(min_length=1)
+    keys: str | None = Field(default=None, min_length=1)
+    reports: str | None = Field(default=None, min_length=1)
+
+    @property
+    def keys_folder(self) -> str:
+        return self.keys or f"{self.restricted}/keys"
+
+    @property
+    def reports_folder(self) -> str:
+        return self.reports or f"{self.restricted}/reports"
+
+    @model_validator(mode="after")
+    def _roots_are_apart(self) -> Paths:
+        published = _folder(self.published)
+        for name in ("restricted", "keys_folder", "landing"):
+            other = _folder(getattr(self, name))
+            if _overlap(other, published):
+                label = name.removesuffix("_folder")
+                raise ValueError(
+                    f"{label} and published must lie apart, found {other} and {published}"
+                )
+        return self
+
+
+def _folder(path: str) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return ("/" if path.startswith("/") else "") + "/".join(parts)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+class ColumnSource(_Section):
+    """How one column of an input comes about from the operator's own columns.
+
+    Either `column` (renamed, perhaps decoded) or `value` (the same for all rows).
+    """
+
+    column: str | None = None
+    value: str | None = None
+    encoding: Literal["hex", "base64"] | None = None
+    formats: tuple[str, ...] = ()
+    timezone: str | None = None
+    values: Mapping[str, float | int | str] = Field(default_factory=dict)
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        return value if value is None else _timezone(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ColumnSource:
+        if (self.column is None) == (self.value is None):
+            raise ValueError("needs either `column` or `value`")
+        return self
+
+
+def _timezone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"unknown timezone {value!r}")
+    return value
+
+
+class Input(_Section):
+    """One landing folder: its path below `landing` (or absolute), format, options, columns.
+
+    `path` may hold the day: `{day:%Y-%m-%d}`, `{day.year}`, `{day.month}`, `{day.day}`.
+    """
+
+    path: str = Field(min_length=1)
+    format: str = "parquet"
+    options: Mapping[str, str] = Field(default_factory=dict)
+    columns: Mapping[str, ColumnSource] = Field(default_factory=dict)
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _plain_renames(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {k: {"column": v} if isinstance(v, str) else v for k, v in value.items()}
+
+
+class Inputs(_Section):
+    events: Input
+    cells: Input
+    zones: Input
+    decisions: Input
+    residents: Input
+    subscribers: Input
+    outages: Input
+
+
+class Consent(_Section):
+    """`default` is the regime: in an `opt_out` regime who never decided takes part."""
+
+    default: Literal["opt_out", "opt_in"]
+    allow_empty: bool
+
+
+class Place(_Section):
+    """Cells to zones: H3 resolution, pull of the shops, smallest probability kept."""
+
+    h3_resolution: int = Field(ge=7, le=13)
+    zone_attraction: float = Field(gt=0, le=10_000)
+    min_presence: float = Field(ge=0, lt=1)
+    max_bad_reference: float = Field(ge=0, le=1)
+
+
+class Visits(_Section):
+    """Minutes: the silence that ends a stay, the shortest and the longest visit."""
+
+    max_gap: int = Field(gt=0, le=24 * 60)
+    min_dwell: int = Field(gt=0, le=24 * 60)
+    max_dwell: int = Field(gt=0, le=24 * 60)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Visits:
+        if self.min_dwell >= self.max_dwell:
+            raise ValueError(
+                f"min_dwell must be below max_dwell, found {self.min_dwell} and {self.max_dwell}"
+            )
+        return self
+
+
+class Flows(_Section):
+    max_pair_km: float = Field(gt=0, le=1_000)
+
+
+class People(_Section):
+    """From devices to people; with a `participant_share` nothing is drawn for the participants."""
+
+    catchment_resolution: int = Field(ge=4, le=9)
+    participant_share: Share | None = None
+
+
+class MeasureBudget(_Section):
+    """What one measure may cost: cells kept per subscriber-day and ρ (zero-concentrated DP)."""
+
+    cells: int = Field(ge=1, le=1_000)
+    rho: Rho
+
+
+class Participation(_Section):
+    rho: Rho
+    rho_cap: Rho
+
+    @model_validator(mode="after")
+    def _within_cap(self) -> Participation:
+        if self.rho > self.rho_cap:
+            raise ValueError(f"rho {self.rho} is above rho_cap {self.rho_cap}")
+        return self
+
+
+class Privacy(_Section):
+    """The cap per subscriber-day, its split over the measures, the publication threshold."""
+
+    rho_cap: Rho
+    min_devices: int = Field(ge=10, le=100_000)
+    display_deltas: tuple[float, ...]
+    split: Mapping[str, MeasureBudget]
+    participation: Participation
+
+    @field_validator("display_deltas", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("display_deltas")
+    @classmethod
+    def _small(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or not all(0 < delta < 1e-3 for delta in value):
+            raise ValueError("each delta must lie between 0 and 0.001")
+        return value
+
+    @field_validator("split")
+    @classmethod
+    def _every_measure_once(
+        cls, value: Mapping[str, MeasureBudget]
+    ) -> Mapping[str, MeasureBudget]:
+        known = {measure.full_name for measure in MEASURES}
+        missing, unknown = sorted(known - set(value)), sorted(set(value) - known)
+        if missing or unknown:
+            raise ValueError(f"missing {missing}, unknown {unknown}")
+        return value
+
+    @model_validator(mode="after")
+    def _split_fits_cap(self) -> Privacy:
+        total = math.fsum(budget.rho for budget in self.split.values())
+        if total > self.rho_cap + 1e-12:
+            raise ValueError(
+                f"the split asks rho {total:.6g}, the cap is {self.rho_cap:.6g} per subscriber-day"
+            )
+        return self
+
+
+class Quality(_Section):
+    """Gates of the accepted batch; the volume is held against the median of previous nights."""
+
+    max_rejected_share: Share
+    min_volume_ratio: float = Field(ge=0, lt=1)
+    max_volume_ratio: float = Field(gt=1)
+    previous_days: int = Field(ge=1, le=60)
+
+
+class Spark(_Section):
+    """The Spark properties file beside the settings, and entries on top of it."""
+
+    profile: str
+    conf: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Settings(_Section):
+    """All of `conf/`, validated. See `conf/base.toml` for the meaning of each key."""
+
+    timezone: str
+    paths: Paths
+    inputs: Inputs
+    consent: Consent
+    place: Place
+    visits: Visits
+    flows: Flows
+    people: People
+    privacy: Privacy
+    quality: Quality
+    spark: Spark
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        return _timezone(value)
+
+    @property
+    def zone_info(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """`overlay` on top of `base`, table by table; a value that is no table replaces the old one.
+
+    >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+    {'a': {'x': 1, 'y': 3}}
+    """
+    result = dict(base)
+    for key, value in overlay.items():
+        below = result.get(key)
+        both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(below, value) if both_tables else value  # type: ignore[arg-type]
+    return result
+
+
+def settings_from(raw: Mapping[str, Any], *, name: str) -> Settings:
+    """Validated settings of a parsed configuration.
+
+    `name` is what the user calls it (its path). Raises `Misused` naming every fault at once.
+    """
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise Misused(
+            f"settings {name}",
+            found=_faults(error),
+            expected="the keys, types and ranges of conf/base.toml",
+            consequence="nothing was read",
+        ) from None
+
+
+def _faults(error: ValidationError) -> str:
+    """Every fault in one line, unknown and missing keys grouped by table."""
+    missing: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
+    others = []
+    for fault in error.errors(include_url=False):
+        *table, key = [str(part) for part in fault["loc"]] or [""]
+        where = f"[{'.'.join(table)}]"
+        if fault["type"] == "missing":
+            missing.setdefault(where, []).append(key)
+        elif fault["type"] == "extra_forbidden":
+            unknown.setdefault(where, []).append(key)
+        else:
+            place = ".".join(str(part) for part in fault["loc"])
+            others.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}")
+    grouped = []
+    for where in sorted({*missing, *unknown}):
+        parts = [
+            f"{word} {sorted(keys[where])}"
+            for word, keys in (("missing", missing), ("unknown", unknown))
+            if where in keys
+        ]
+        grouped.append(f"{where} {', '.join(parts)}")
+    return "; ".join(grouped + others)

@@ -1,0 +1,586 @@
+"""The catalogue: every table Footfall stores and every input it reads, stated once.
+
+Schemas, comments, CHECK constraints, partitioning, the quality suites and the published
+products all derive from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyspark.sql import types as T
+
+METHOD_VERSION = "1"
+ELSEWHERE = "elsewhere"
+UNKNOWN_AREA = "unknown"
+OUTSIDE_AREA = "outside"
+DWELL_BANDS = {"10-30": 30, "30-60": 60, "60-120": 120, "120-240": 240, "240-360": 360}
+"""Label to upper bound in minutes; the lower bound is the label's first number, included."""
+FIRST_BAND_FROM_MIN = 10
+DAY_PARTS = {"night": 22, "morning": 6, "midday": 11, "afternoon": 14, "evening": 18}
+"""Label to the local hour it starts at; each ends where the next starts."""
+KINDS = ("visit", "pass_by", "resident")
+STATUSES = ("published", "suppressed", "no_data")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, Spark type, what it means, whether it may be null."""
+
+    name: str
+    type: T.DataType
+    comment: str
+    nullable: bool = False
+
+    @property
+    def field(self) -> T.StructField:
+        return T.StructField(self.name, self.type, self.nullable, {"comment": self.comment})
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One Delta table; it lies at `<root>/<schema>/<table>`."""
+
+    name: str
+    root: Literal["restricted", "published"]
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partitioned_by: tuple[str, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> T.StructType:
+        return T.StructType([column.field for column in self.columns])
+
+    @property
+    def path(self) -> str:
+        return self.name.replace(".", "/")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One protected measure: the unit of the privacy budget.
+
+    `repeats` says that one subscriber-day may add more than 1 to the same cell (visits), which
+    makes its L2 sensitivity `cells` in place of the square root of `cells`.
+    """
+
+    product: str
+    name: str
+    key: tuple[str, ...]
+    repeats: bool = False
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.product}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One landing folder: its columns, and which of them an operator may leave out."""
+
+    name: str
+    columns: tuple[Column, ...]
+    optional: frozenset[str] = frozenset()
+
+
+_string, _long, _double = T.StringType(), T.LongType(), T.DoubleType()
+_date, _timestamp, _boolean = T.DateType(), T.TimestampType(), T.BooleanType()
+
+# --- inputs ---------------------------------------------------------------------------------
+
+EVENTS = Input(
+    "events",
+    (
+        Column("subscriber_id", _string, "identity of the subscriber", True),
+        Column("event_time", _timestamp, "instant of the event, UTC", True),
+        Column("cell_id", _string, "serving cell", True),
+        Column("event_type", _string, "kind of event", True),
+    ),
+)
+CELLS = Input(
+    "cells",
+    (
+        Column("cell_id", _string, "cell", True),
+        Column("latitude", _double, "degrees, WGS84", True),
+        Column("longitude", _double, "degrees, WGS84", True),
+        Column("technology", _string, "radio technology", True),
+        Column("azimuth_deg", _double, "main direction; null: omnidirectional", True),
+        Column("beamwidth_deg", _double, "opening angle of the sector", True),
+        Column("range_m", _double, "reach in metres", True),
+        Column("indoor_zone_id", _string, "zone an indoor cell serves", True),
+        Column("valid_from", _date, "first day, inclusive; null: open", True),
+        Column("valid_to", _date, "last day, inclusive; null: open", True),
+    ),
+    frozenset(
+        {"technology", "azimuth_deg", "beamwidth_deg", "indoor_zone_id", "valid_from", "valid_to"}
+    ),
+)
+DECISIONS = Input(
+    "decisions",
+    (
+        Column("decision_id", _string, "identity of the decision", True),
+        Column("subscriber_id", _string, "who decided", True),
+        Column("action", _string, "opt_out, opt_in or status_check", True),
+        Column("verified", _boolean, "the one-time code was confirmed", True),
+        Column("decided_at", _timestamp, "instant of the decision, UTC", True),
+        Column("received_at", _timestamp, "instant of its arrival, UTC", True),
+        Column("channel", _string, "how it was made", True),
+    ),
+    frozenset({"channel"}),
+)
+RESIDENTS = Input(
+    "residents",
+    (
+        Column("area", _string, "H3 index at the catchment resolution", True),
+        Column("residents", _double, "people living there", True),
+    ),
+)
+SUBSCRIBERS = Input(
+    "subscribers",
+    (
+        Column("subscriber_id", _string, "identity of the subscriber", True),
+        Column("area", _string, "H3 index of the billing address", True),
+        Column("since", _date, "first day, inclusive; null: open", True),
+        Column("until", _date, "last day, inclusive; null: open", True),
+    ),
+    frozenset({"since", "until"}),
+)
+OUTAGES = Input(
+    "outages",
+    (
+        Column("cell_id", _string, "cell that was down", True),
+        Column("from", _timestamp, "start, UTC", True),
+        Column("to", _timestamp, "end, UTC", True),
+    ),
+)
+
+# --- protected measures ---------------------------------------------------------------------
+
+MEASURES = (
+    Measure("zone_hours", "visitors", ("zone_id", "hour_start")),
+    Measure("zone_hours", "passers_by", ("zone_id", "hour_start")),
+    Measure("zone_days", "visitors", ("zone_id",)),
+    Measure("zone_days", "visits", ("zone_id",), repeats=True),
+    Measure("zone_days", "passers_by", ("zone_id",)),
+    Measure("zone_dwell", "visitors", ("zone_id", "dwell_band")),
+    Measure("zone_flows", "trips", ("origin_zone_id", "destination_zone_id", "day_part")),
+    Measure("zone_catchment", "visitors", ("zone_id", "home_area")),
+)
+PARTICIPANTS = Measure("participation", "participants", ("area",))
+
+
+# --- restricted tables ----------------------------------------------------------------------
+
+
+def _day(meaning: str = "local day") -> Column:
+    return Column("day", _date, meaning)
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+REFERENCE_CELLS = Table(
+    "reference.cells",
+    "restricted",
+    "Cells valid on the day, faulty ones left out.",
+    (
+        _day(),
+        Column("cell_id", _string, "cell"),
+        Column("latitude", _double, "degrees, WGS84"),
+        Column("longitude", _double, "degrees, WGS84"),
+        Column("technology", _string, "radio technology", True),
+        Column("azimuth_deg", _double, "main direction; null: omnidirectional", True),
+        Column("beamwidth_deg", _double, "opening angle of the sector", True),
+        Column("range_m", _double, "reach in metres"),
+        Column("indoor_zone_id", _string, "zone an indoor cell serves", True),
+        Column("area", _string, "H3 cell of the position at the catchment resolution"),
+    ),
+    key=("day", "cell_id"),
+    partitioned_by=("day",),
+    checks={
+        "on_earth": "latitude BETWEEN -90 AND 90 AND longitude BETWEEN -180 AND 180",
+        "range_positive": "range_m > 0",
+    },
+)
+REFERENCE_ZONES = Table(
+    "reference.zones",
+    "restricted",
+    "Zones of the day, faulty ones left out.",
+    (
+        _day(),
+        Column("zone_id", _string, "zone"),
+        Column("name", _string, "free text: escape it wherever it is shown", True),
+        Column("centre_id", _string, "shopping centre the zone belongs to", True),
+        Column("centre_name", _string, "free text", True),
+        Column("kind", _string, "free text", True),
+        Column("opening_hours", _string, "as OpenStreetMap writes them", True),
+        Column("attraction", _double, "the zone's own pull; null: that of the settings", True),
+        Column("geometry", T.BinaryType(), "outline, well-known binary, WGS84"),
+    ),
+    key=("day", "zone_id"),
+    partitioned_by=("day",),
+    checks={"id_is_plain": "zone_id RLIKE '^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$'"},
+)
+REFERENCE_CELL_ZONES = Table(
+    "reference.cell_zones",
+    "restricted",
+    "Probability of being in a zone when a cell serves, P(zone | cell).",
+    (
+        _day(),
+        Column("cell_id", _string, "cell"),
+        Column("zone_id", _string, "zone the cell sees"),
+        Column("probability", _double, "P(zone | cell)"),
+    ),
+    key=("day", "cell_id", "zone_id"),
+    partitioned_by=("day",),
+    checks={"is_probability": "probability > 0 AND probability <= 1"},
+)
+CONSENT_PERIODS = Table(
+    "consent.periods",
+    "restricted",
+    "Who takes part from when to when; who never decided is not in it.",
+    (
+        Column("subscriber_id", _string, "identity of the subscriber"),
+        Column("taking_part", _boolean, "state of the period"),
+        Column("from", _timestamp, "start, inclusive, UTC"),
+        Column("to", _timestamp, "end, exclusive, UTC; null: still running", True),
+        Column("decision_id", _string, "decision that started the period", True),
+    ),
+    key=("subscriber_id", "from"),
+    checks={"ends_after_start": "to IS NULL OR to > from"},
+)
+VISITS = Table(
+    "silver.visits",
+    "restricted",
+    "Stays of the day in zones by key-of-the-day pseudonym, of those who take part.",
+    (
+        _day(),
+        Column("pseudonym", _string, "HMAC-SHA256 of the identity under the key of the day"),
+        Column("zone_id", _string, "zone"),
+        Column("arrived_at", _timestamp, "first event of the stay, UTC"),
+        Column("left_at", _timestamp, "last event of the stay, UTC"),
+        Column("dwell_s", _double, "seconds from first to last event"),
+        Column("presence", _double, "highest P(zone | cell) of the stay"),
+        Column("kind", _string, "visit, pass_by or resident"),
+        Column("home_area", _string, "H3 cell of the night, `unknown` or `outside`"),
+    ),
+    key=("day", "pseudonym", "zone_id", "arrived_at"),
+    partitioned_by=("day",),
+    checks={
+        "dwell_counts_up": "dwell_s >= 0 AND left_at >= arrived_at",
+        "presence_is_probability": "presence > 0 AND presence <= 1",
+        "kind_known": _one_of("kind", KINDS),
+    },
+)
+REWARDS_LEDGER = Table(
+    "rewards.ledger",
+    "restricted",
+    "What subscribers earned by taking part.",
+    (
+        Column("subscriber_id", _string, "identity of the subscriber"),
+        Column("month", _date, "first day of the month"),
+        Column("days_taken_part", T.IntegerType(), "whole days"),
+        Column("amount", _long, "in hundredths of the currency"),
+        Column("currency", _string, "ISO 4217"),
+    ),
+    key=("subscriber_id", "month"),
+    partitioned_by=("month",),
+    checks={
+        "days_of_a_month": "days_taken_part BETWEEN 0 AND 31",
+        "never_negative": "amount >= 0",
+    },
+)
+RUNS = Table(
+    "ops.runs",
+    "restricted",
+    "Nights that were run: what was read, what became of it.",
+    (
+        Column("run_id", _string, "run"),
+        _day(),
+        Column("started_at", _timestamp, "UTC"),
+        Column("ended_at", _timestamp, "UTC"),
+        Column("outcome", _string, "published, failed or refused"),
+        Column("rows_in", _long, "rows of the folders read", True),
+        Column("other_day", _long, "rows of other local days", True),
+        Column("rejected", _long, "rows left out by a reason of ops.rejected", True),
+        Column("not_taking_part", _long, "rows of subscribers who don't take part", True),
+        Column("accepted", _long, "rows that count", True),
+        Column(
+            "files_read",
+            T.ArrayType(
+                T.StructType(
+                    [T.StructField("path", _string), T.StructField("bytes", _long)],
+                )
+            ),
+            "files read and their sizes",
+            True,
+        ),
+    ),
+    key=("run_id",),
+    checks={
+        "every_row_accounted_for": (
+            "rows_in IS NULL OR rows_in = other_day + rejected + not_taking_part + accepted"
+        ),
+        "outcome_known": _one_of("outcome", ("published", "failed", "refused")),
+    },
+)
+QUALITY = Table(
+    "ops.quality",
+    "restricted",
+    "What Great Expectations found each night.",
+    (
+        _day(),
+        Column("run_id", _string, "run"),
+        Column("subject", _string, "frame that was looked at"),
+        Column("expectation", _string, "kind of expectation"),
+        Column("column", _string, "column; null: the whole frame", True),
+        Column("critical", _boolean, "a failure stops the night"),
+        Column("success", _boolean, "met"),
+        Column("observed", _string, "what was found, never a single value of a row", True),
+    ),
+    key=("day", "run_id", "subject", "expectation", "column"),
+    partitioned_by=("day",),
+)
+REJECTED = Table(
+    "ops.rejected",
+    "restricted",
+    "Event rows left out, by reason.",
+    (
+        _day(),
+        Column("reason", _string, "the first that applied"),
+        Column("rows", _long, "rows"),
+    ),
+    key=("day", "reason"),
+    partitioned_by=("day",),
+    checks={"never_negative": "rows >= 0"},
+)
+CONSENT_CERTIFICATES = Table(
+    "ops.consent_certificates",
+    "restricted",
+    "Proof per release that nobody is counted who does not take part; holds no identity.",
+    (
+        _day(),
+        Column("release_id", _string, "release"),
+        Column("consent_version", _long, "version of consent.periods"),
+        Column("decisions_received_until", _timestamp, "newest decision seen, UTC", True),
+        Column("subscribers_seen", _long, "subscribers in the events"),
+        Column("taking_part", _long, "of these, taking part"),
+        Column("left_out", T.MapType(_string, _long), "left out, by reason"),
+        Column("recount", _long, "contributors who may not contribute, by another path"),
+        Column("previous_hash", _string, "hash of the certificate before", True),
+        Column("hash", _string, "hash of this certificate"),
+    ),
+    key=("day", "release_id"),
+    checks={"nobody_wrongly_counted": "recount = 0"},
+)
+RELEASES = Table(
+    "ops.releases",
+    "restricted",
+    "The privacy ledger: what each release spent, by measure.",
+    (
+        Column("release_id", _string, "release"),
+        _day("local day; first of the month for the participants"),
+        Column("product", _string, "published table"),
+        Column("measure", _string, "measure"),
+        Column("rho", _double, "zero-concentrated DP, per subscriber-day"),
+        Column("delta", _double, "0: the mechanism is pure zCDP"),
+        Column("l0", T.IntegerType(), "cells kept of a subscriber-day"),
+        Column("linf", _double, "most that a subscriber-day adds to one cell, in devices"),
+        Column("l2", _double, "L2 sensitivity, in devices"),
+        Column("sigma", _double, "scale of the noise, in devices"),
+        Column("mechanism", _string, "how the noise is drawn"),
+        Column("method_version", _string, "version of the method"),
+        Column("code_version", _string, "version of the code"),
+        Column("input_versions", T.MapType(_string, _long), "Delta versions of the inputs"),
+        Column("rows", _long, "cells of the measure's domain"),
+        Column("suppressed", _long, "of these, under the threshold"),
+        Column("supersedes", _string, "release this one replaces", True),
+        Column("published_at", _timestamp, "UTC"),
+    ),
+    key=("release_id", "product", "measure"),
+    checks={"spends": "rho > 0 AND sigma > 0 AND l2 > 0"},
+)
+NOISY_CELLS = Table(
+    "ops.noisy_cells",
+    "restricted",
+    "Noisy counts of every cell of every measure: all that is published derives from them.",
+    (
+        Column("release_id", _string, "release"),
+        Column("product", _string, "published table"),
+        Column("measure", _string, "measure"),
+        Column("keys", T.MapType(_string, _string, False), "the cell; instants as ISO 8601 UTC"),
+        Column("noisy_devices", _double, "noisy count, unclamped, in devices"),
+        Column("sigma", _double, "scale of its noise, in devices"),
+    ),
+    key=("release_id", "product", "measure", "keys"),
+    partitioned_by=("release_id",),
+    checks={"noise_was_added": "sigma > 0"},
+)
+ATTACKS = Table(
+    "ops.attacks",
+    "restricted",
+    "Scores of the attacks that a release survived, with their bounds.",
+    (
+        Column("release_id", _string, "release"),
+        Column("attack", _string, "attack"),
+        Column("score", _double, "what the attack reached"),
+        Column("standard_error", _double, "of the score"),
+        Column("bound", _double, "what the guarantee allows"),
+        Column("within_bound", _boolean, "score does not break the bound"),
+        Column("attacked_at", _timestamp, "UTC"),
+    ),
+    key=("release_id", "attack"),
+)
+
+# --- published tables -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Product:
+    """One published table: its key, its protected measures, and what is derived from them."""
+
+    table: Table
+    measures: tuple[str, ...]
+    derived: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.table.name.removeprefix("gold.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all measures, protected and derived."""
+        return tuple(
+            column.name.removesuffix("_low")
+            for column in self.table.columns
+            if column.name.endswith("_low")
+        )
+
+
+def _product(
+    name: str,
+    doc: str,
+    key: tuple[Column, ...],
+    measures: Mapping[str, str],
+    *,
+    derived: Mapping[str, str] | None = None,
+    partitioned_by: str = "day",
+) -> Product:
+    columns = list(key)
+    for measure, meaning in {**measures, **(derived or {})}.items():
+        columns += [
+            Column(measure, _double, f"{meaning}; null: suppressed or no data", True),
+            Column(f"{measure}_low", _double, "lower end of the 95 % interval", True),
+            Column(f"{measure}_high", _double, "upper end of the 95 % interval", True),
+        ]
+    columns += [
+        Column("status", _string, "published, suppressed or no_data"),
+        Column("release_id", _string, "release the row belongs to"),
+        Column("method_version", _string, "version of the method"),
+        Column("published_at", _timestamp, "UTC"),
+    ]
+    ordered = {
+        f"{measure}_in_interval": (
+            f"{measure} IS NULL OR ({measure}_low <= {measure} AND {measure} <= {measure}_high"
+            f" AND {measure}_low >= 0)"
+        )
+        for measure in {**measures, **(derived or {})}
+    }
+    some_measure = " OR ".join(f"{measure} IS NOT NULL" for measure in measures)
+    table = Table(
+        f"gold.{name}",
+        "published",
+        doc,
+        tuple(columns),
+        key=tuple(column.name for column in key),
+        partitioned_by=(partitioned_by,),
+        checks={
+            **ordered,
+            "status_known": _one_of("status", STATUSES),
+            "status_tells": f"(status = 'published') = ({some_measure})",
+        },
+    )
+    return Product(table, tuple(measures), tuple(derived or ()))
+
+
+_zone = Column("zone_id", _string, "zone")
+
+ZONE_HOURS = _product(
+    "zone_hours",
+    "People by zone and hour; every zone and hour of the day has a row.",
+    (_day(), _zone, Column("hour_start", _timestamp, "start of the local hour, UTC")),
+    {
+        "visitors": "people with a visit in the zone overlapping the hour",
+        "passers_by": "people who only passed by in the hour",
+    },
+)
+ZONE_DAYS = _product(
+    "zone_days",
+    "People by zone and local day.",
+    (_day(), _zone),
+    {
+        "visitors": "people with a visit in the zone that day, each once",
+        "visits": "visits of the day",
+        "passers_by": "people who only passed by that day",
+    },
+    derived={"dwell_median_min": "median length of the day's longest visits, minutes"},
+)
+ZONE_DWELL = _product(
+    "zone_dwell",
+    "Visitors of the day by the length of their longest visit in the zone.",
+    (_day(), _zone, Column("dwell_band", _string, "minutes, lower bound included")),
+    {"visitors": "people"},
+)
+ZONE_FLOWS = _product(
+    "zone_flows",
+    "Trips between zones by day part; `elsewhere` is any other place.",
+    (
+        _day(),
+        Column("origin_zone_id", _string, "zone left, or `elsewhere`"),
+        Column("destination_zone_id", _string, "zone reached, or `elsewhere`"),
+        Column("day_part", _string, "night, morning, midday, afternoon or evening, local"),
+    ),
+    {"trips": "trips"},
+)
+ZONE_CATCHMENT = _product(
+    "zone_catchment",
+    "Visitors of the day by where they spent the night.",
+    (_day(), _zone, Column("home_area", _string, "H3 cell, `unknown` or `outside`")),
+    {"visitors": "people"},
+)
+ZONE_POPULARITY = _product(
+    "zone_popularity",
+    "Popular times: mean visitors by weekday and hour over four weeks, 100 at the zone's peak.",
+    (
+        Column("week", _date, "Monday of the last week of the four"),
+        _zone,
+        Column("weekday", T.IntegerType(), "ISO weekday, 1 is Monday"),
+        Column("hour", T.IntegerType(), "local hour, 0 to 23"),
+    ),
+    {"popularity": "share of the zone's busiest weekday and hour, 0 to 100"},
+    partitioned_by="week",
+)
+
+NIGHTLY_PRODUCTS = (ZONE_HOURS, ZONE_DAYS, ZONE_DWELL, ZONE_FLOWS, ZONE_CATCHMENT)
+
+TABLES = (
+    REFERENCE_CELLS,
+    REFERENCE_ZONES,
+    REFERENCE_CELL_ZONES,
+    CONSENT_PERIODS,
+    VISITS,
+    REWARDS_LEDGER,
+    RUNS,
+    QUALITY,
+    REJECTED,
+    CONSENT_CERTIFICATES,
+    RELEASES,
+    NOISY_CELLS,
+    ATTACKS,
+    *(product.table for product in (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)),
+)
