@@ -10,10 +10,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import quality
-from jobs.ingest_reference import sound_rows
 from jobs.landing import Events, readable
 from jobs.runtime import Night, run_job
-from transforms import consent, events, network, pseudonyms, tables, visits
+from transforms import consent, events, network, pseudonyms, visits
 from transforms.days import LocalDay
 from transforms.errors import Failed
 from transforms.tables import (
@@ -23,6 +22,7 @@ from transforms.tables import (
     REJECTED,
     VISITS,
 )
+from transforms.wording import few
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Accounting:
         return sum(self.rejected.values()) / of_day if of_day else 0.0
 
     def __str__(self) -> str:
-        return f"{self.rows_in:,} rows in, {self.accepted:,} accepted"
+        return f"{few(self.rows_in)} rows in, {few(self.accepted)} accepted"
 
 
 def detect_visits(night: Night) -> Accounting:
@@ -73,18 +73,8 @@ def detect_visits(night: Night) -> Accounting:
 
 def taking_part(night: Night, day: LocalDay) -> DataFrame:
     """Subscribers of `day`. -> subscriber_id, area, taking_part, each id once."""
-    raw = night.landing.rows(tables.SUBSCRIBERS)
-    if raw is None or raw.isEmpty():
-        raise Failed(
-            "subscribers", found="none", expected="at least one", consequence="no event was read"
-        )
-    judged = network.judged_subscribers(raw, day=day.date)
-    # Faults are told once, for the night's own day; their ids are never named.
-    sound = sound_rows(night, tables.SUBSCRIBERS, judged) if day == night.day else (
-        network.sound(judged)
-    )
     return consent.with_taking_part(
-        sound.select("subscriber_id", "area"),
+        network.sound(night.landing.judged_subscribers(day.date)).select("subscriber_id", "area"),
         night.store.read(CONSENT_PERIODS),
         start=day.start,
         end=day.end,
@@ -92,25 +82,7 @@ def taking_part(night: Night, day: LocalDay) -> DataFrame:
     )
 
 
-def residents(night: Night) -> DataFrame:
-    """Sound residents. -> area, residents."""
-    raw = night.landing.rows(tables.RESIDENTS)
-    resolution = night.settings.people.catchment_resolution
-    judged = None if raw is None else network.judged_residents(raw, resolution=resolution)
-    sound = None if judged is None else network.sound(judged)
-    if sound is None or sound.isEmpty():
-        raise Failed(
-            "residents",
-            found="no sound row",
-            expected="at least one area",
-            consequence="nothing was published",
-        )
-    return sound
-
-
-def _accounted(
-    night: Night, screened: DataFrame, settled: DataFrame, read: Events
-) -> Accounting:
+def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Events) -> Accounting:
     """Counts every outcome and stores the rejections; raises `Failed` for an empty day."""
     by_row = screened.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
     outcomes = {row.outcome: row.rows for row in by_row if row.outcome is not None}
@@ -121,7 +93,7 @@ def _accounted(
         rejected={reason: outcomes.get(reason, 0) for reason in events.REASONS},
         not_taking_part=outcomes.get(events.NOT_TAKING_PART, 0),
         accepted=outcomes.get(None, 0),
-        files=read.files,
+        files=[*read.files, *night.landing.reference_files(night.day.date)],
     )
     if accounting.rows_in == accounting.other_day:
         raise Failed(
@@ -167,9 +139,8 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
         min_dwell_s=rules.min_dwell * 60,
         max_dwell_s=rules.max_dwell * 60,
     )
-    homes = visits.home_areas(
-        accepted, cells, residents(night), timezone=night.settings.timezone
-    )
+    areas = network.sound(night.landing.judged_residents())
+    homes = visits.home_areas(accepted, cells, areas, timezone=night.settings.timezone)
     night.key.make()
     pseudonymous = visits.with_home(stays, homes).transform(
         pseudonyms.pseudonymised, read_key=night.key

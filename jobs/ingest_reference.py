@@ -1,9 +1,12 @@
-"""Cells and zones in the landing -> `reference.*` of the day, with P(zone | cell)."""
+"""Cells and zones in the landing -> `reference.*` of the day, with P(zone | cell).
+
+Judges the other reference inputs (residents, subscribers, outages), too.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,8 +14,9 @@ from pyspark.sql import functions as F
 from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import geography, network, tables
-from transforms.errors import Failed, shown
+from transforms.errors import Failed
 from transforms.tables import REFERENCE_CELL_ZONES, REFERENCE_CELLS, REFERENCE_ZONES
+from transforms.wording import few, shown
 
 _NAMED_AT_MOST = 5
 
@@ -21,6 +25,7 @@ def ingest_reference(night: Night) -> str:
     """Reads, judges and stores the reference; raises `Failed` when too much of it is faulty."""
     zones = _zones(night)
     cells = _cells(night, zones)
+    _examine_people_and_outages(night)
     place, day = night.settings.place, F.lit(night.day.date)
     night.store.replace(REFERENCE_ZONES, _zone_rows(night, zones), day=night.day.date)
     night.store.replace(REFERENCE_CELLS, cells.withColumn("day", day), day=night.day.date)
@@ -97,39 +102,54 @@ def _tell_notices(night: Night, judged: DataFrame) -> None:
 
 
 def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> None:
-    """Counts faulty rows by reason, names some, and stops the night when they are too many."""
+    """Counts faulty rows by reason, names some, and stops the night when they are too many.
+
+    Without a `name` the rows are of people: none is named, and small counts stay vague.
+    """
     reasons = {r.fault: r.rows for r in network.faults_by_reason(judged).collect()}
     rows = sum(reasons.values())
     bad = {reason: count for reason, count in reasons.items() if reason is not None}
+    told = few if name is None else str
     if bad:
-        by_reason = ", ".join(f"{reason}: {count}" for reason, count in sorted(bad.items()))
-        named = ""
+        parts = [f"{reason}: {told(count)}" for reason, count in sorted(bad.items())]
         if name is not None:
             faulty = judged.where(F.col("fault").isNotNull()).orderBy(name)
             some = [shown(r[name]) for r in faulty.limit(_NAMED_AT_MOST).collect()]
-            named = f"; among them {', '.join(some)}"
+            parts.append(f"among them {', '.join(some)}")
         night.progress.note(
-            f"{subject} left out: {sum(bad.values())} of {rows} ({by_reason}{named})"
+            f"{subject} left out: {told(sum(bad.values()))} of {told(rows)} ({'; '.join(parts)})"
         )
-    must_be_mostly_sound(night, subject, bad=sum(bad.values()), rows=rows)
+    must_be_mostly_sound(night, subject, bad=sum(bad.values()), rows=rows, told=told)
 
 
-def sound_rows(
-    night: Night, contract: tables.Input, judged: DataFrame, *, name: str | None = None
-) -> DataFrame:
-    """Rows of a reference input without a fault; tells what was left out."""
-    with readable(contract.name):
-        _tell_faults(night, judged, contract.name, name=name)
-    return network.sound(judged)
+def _examine_people_and_outages(night: Night) -> None:
+    """Judges the inputs that later steps read from the landing themselves."""
+    judged = {
+        "residents": (night.landing.judged_residents(), "area"),
+        "subscribers": (night.landing.judged_subscribers(night.day.date), None),
+        "outages": (night.landing.judged_outages(), "cell_id"),
+    }
+    for subject, (frame, name) in judged.items():
+        with readable(subject):
+            _tell_faults(night, frame, subject, name=name)
+            if subject != "outages" and network.sound(frame).isEmpty():
+                raise Failed(
+                    subject,
+                    found="no sound row",
+                    expected="at least one",
+                    consequence="no event was read",
+                )
 
 
-def must_be_mostly_sound(night: Night, subject: str, *, bad: int, rows: int) -> None:
+def must_be_mostly_sound(
+    night: Night, subject: str, *, bad: int, rows: int, told: Callable[[int], str] = str
+) -> None:
     """Raises `Failed` above the limit of the settings; a single bad row never stops a night."""
     limit = night.settings.place.max_bad_reference
     if bad > 1 and bad > limit * rows:
         raise Failed(
             subject,
-            found=f"{bad} faulty of {rows} rows",
+            found=f"{told(bad)} faulty of {told(rows)} rows",
             expected=f"at most {limit:.0%} (place.max_bad_reference)",
             consequence="nothing was published",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,10 +14,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from transforms import tables
+from transforms import network, tables
 from transforms.errors import Failed, FootfallError
 from transforms.inputs import conformed, missing_columns
 from transforms.settings import Input, Settings
+from transforms.wording import shown
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,39 @@ class Landing:
             for row in rows
         )
 
+    def judged_residents(self) -> DataFrame:
+        """area, residents, fault. Raises `Failed` when there is no file."""
+        resolution = self.settings.people.catchment_resolution
+        return network.judged_residents(self._needed(tables.RESIDENTS), resolution=resolution)
+
+    def judged_subscribers(self, day: date) -> DataFrame:
+        """Subscribers of `day`, and faulty rows; with fault. Raises `Failed` without any file."""
+        return network.judged_subscribers(self._needed(tables.SUBSCRIBERS), day=day)
+
+    def judged_outages(self) -> DataFrame:
+        """cell_id, from, to, fault; the folder may be missing."""
+        rows = self.rows(tables.OUTAGES, optional=True)
+        if rows is None:
+            rows = self.spark.createDataFrame([], "cell_id string, from timestamp, to timestamp")
+        return network.judged_outages(rows)
+
+    def _needed(self, contract: tables.Input) -> DataFrame:
+        rows = self.rows(contract)
+        if rows is None:
+            raise Failed(
+                contract.name,
+                found="no file",
+                expected="at least one",
+                consequence="no event was read",
+            )
+        return rows
+
+    def reference_files(self, day: date) -> list[tuple[str, int]]:
+        """Path and bytes of each file of the inputs other than the events."""
+        inputs = self.settings.inputs
+        others = [getattr(inputs, name) for name in type(inputs).model_fields if name != "events"]
+        return [file for one in others for file in self.files(self._path(one, day)) or []]
+
     def files(self, path: str) -> list[tuple[str, int]] | None:
         """Path and bytes of each data file below `path`; None when it does not exist."""
         jvm: Any = self.spark._jvm
@@ -146,11 +180,16 @@ class Landing:
         if missing:
             raise error(
                 f"{name} in {path}",
-                found=f"no column {', '.join(missing)} among {', '.join(frame.columns)}",
+                found=f"no column {', '.join(missing)} among {_named(frame.columns, source)}",
                 expected="the columns of the contract, or their names in the settings",
                 consequence="no row was read",
             )
         return conformed(frame, contract, source.columns)
+
+
+def _named(columns: Sequence[str], source: Input) -> str:
+    """The columns found. The first line of a CSV without a header is a row: it is not shown."""
+    return f"{len(columns)} columns" if source.format == "csv" else ", ".join(map(shown, columns))
 
 
 @contextmanager

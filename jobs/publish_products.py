@@ -11,13 +11,13 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.detect_visits import residents, taking_part
+from jobs.detect_visits import taking_part
 from jobs.ingest_decisions import ingest_decisions
-from jobs.ingest_reference import sound_rows
 from jobs.runtime import Night, run_job
 from transforms import (
     __version__,
     budget,
+    consent,
     disclosure,
     extrapolation,
     geography,
@@ -66,10 +66,9 @@ def publish_products(night: Night) -> Published:
     published = published_release(night)
     if published is None:
         published = _spend_and_draw(night)
-    elif is_complete(night, published):
-        return published
-    night.store.publish(_release(night, published))
-    night.store.create(tables.TABLES)
+    if not is_complete(night, published):
+        night.store.publish(_release(night, published))
+        night.store.create(tables.TABLES)
     night.key.destroy()
     return published
 
@@ -112,7 +111,9 @@ def _spend_and_draw(night: Night) -> Published:
     for calibration in calibrations:
         left = left.spend(calibration.rho, on=calibration.measure.full_name)
     published = Published(f"{night.day.date}-1", night.now())
-    _draw(night, published.release_id, _counts(night, calibrations), calibrations)
+    visits = night.store.read(VISITS).where(F.col("day") == F.lit(night.day.date)).persist()
+    _draw(night, published.release_id, _counts(night, visits, calibrations), calibrations)
+    visits.unpersist()
     _enter(night, published, night.day.date, calibrations)
     return published
 
@@ -138,8 +139,6 @@ def _leave_out_late_opt_outs(night: Night) -> None:
 
 def taking_part_by_decision(night: Night) -> DataFrame:
     """Everybody who ever decided, with `taking_part` for the day by all decisions so far."""
-    from transforms import consent
-
     periods = night.store.read(CONSENT_PERIODS)
     return consent.with_taking_part(
         periods.select("subscriber_id").distinct(),
@@ -150,32 +149,27 @@ def taking_part_by_decision(night: Night) -> DataFrame:
     )
 
 
-def _counts(night: Night, calibrations: Iterable[Calibration]) -> DataFrame:
+def _counts(night: Night, visits: DataFrame, calibrations: Iterable[Calibration]) -> DataFrame:
     """Exact sums of all measures over their public domains; only `noised` may read them."""
     day = night.day
-    visits = night.store.read(VISITS).where(F.col("day") == F.lit(day.date))
     zones = _zones(night)
     pairs = night.spark.createDataFrame(
         geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km),
         "origin_zone_id string, destination_zone_id string",
     )
-    areas = residents(night).select("area").withColumnRenamed("area", "home_area")
+    areas = _residents(night).select("area").withColumnRenamed("area", "home_area")
     domains = metrics.public_domain(
         zones=_column(night, "zone_id string", [zone.zone_id for zone in zones]),
         hours=_column(night, "hour_start timestamp", list(day.hours)),
         bands=_column(night, "dwell_band string", list(DWELL_BANDS)),
         pairs=pairs,
         day_parts=_column(night, "day_part string", list(DAY_PARTS)),
-        areas=areas.unionByName(
-            _column(night, "home_area string", [UNKNOWN_AREA, OUTSIDE_AREA])
-        ),
+        areas=areas.unionByName(_column(night, "home_area string", [UNKNOWN_AREA, OUTSIDE_AREA])),
     )
     contributions = metrics.contributions(visits, day=day, pairs=pairs)
     counts = [
         disclosure.over_domain(
-            disclosure.summed(
-                contributions[one.measure.full_name], key=one.measure.key, l0=one.l0
-            ),
+            disclosure.summed(contributions[one.measure.full_name], key=one.measure.key, l0=one.l0),
             domains[one.measure.product],
             one,
             day=day.date,
@@ -217,9 +211,7 @@ def _draw_participants(night: Night) -> None:
     calibration = Calibration(PARTICIPANTS, l0=1, rho=participation.rho)
     Budget(participation.rho_cap).spend(calibration.rho, on=PARTICIPANTS.full_name)
     domain = (
-        residents(night)
-        .select("area")
-        .unionByName(_column(night, "area string", [UNKNOWN_AREA]))
+        _residents(night).select("area").unionByName(_column(night, "area string", [UNKNOWN_AREA]))
     )
     sums = (
         taking_part(night, month)
@@ -306,7 +298,8 @@ def _release(night: Night, published: Published) -> disclosure.Release:
     on_day = F.col("day") == F.lit(night.day.date)
     zones = night.store.read(REFERENCE_ZONES).where(on_day)
     cell_zones = night.store.read(REFERENCE_CELL_ZONES).where(on_day)
-    hours = network.zone_hours_without_data(zones, cell_zones, _outages(night), night.day.hours)
+    outages = network.sound(night.landing.judged_outages())
+    hours = network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours)
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))
     weight, area_weights = _weights(night)
     evidence = extrapolation.Evidence(
@@ -325,18 +318,16 @@ def _release(night: Night, published: Published) -> disclosure.Release:
     )
 
 
-def _outages(night: Night) -> DataFrame:
-    raw = night.landing.rows(tables.OUTAGES, optional=True)
-    if raw is None:
-        return night.spark.createDataFrame([], "cell_id string, from timestamp, to timestamp")
-    return sound_rows(night, tables.OUTAGES, network.judged_outages(raw), name="cell_id")
+def _residents(night: Night) -> DataFrame:
+    """-> area, residents."""
+    return network.sound(night.landing.judged_residents())
 
 
 def _weights(night: Night) -> tuple[Weight, DataFrame]:
     """People per device over all areas, and by area: by a share of the settings, or from the
     month's noisy participants.
     """
-    people = residents(night)
+    people = _residents(night)
     share = night.settings.people.participant_share
     if share is not None:
         none = "home_area string, people_per_device double, relative_variance double"

@@ -127,9 +127,7 @@ def visit_expectations() -> list[Expectation]:
 
     return [
         *table_expectations(VISITS),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="kind", value_set=list(KINDS), severity="critical"
-        ),
+        gxe.ExpectColumnValuesToBeInSet(column="kind", value_set=list(KINDS), severity="critical"),
         gxe.ExpectColumnValuesToBeBetween(
             column="presence", min_value=0, max_value=1, severity="critical"
         ),

@@ -9,6 +9,7 @@ import time
 import tomllib
 import traceback
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 from rich.console import Console
 
@@ -26,9 +27,14 @@ from jobs.store import Store
 from transforms.days import LocalDay
 from transforms.errors import Failed, FootfallError, Misused
 from transforms.settings import Settings, merged, settings_from
+from transforms.wording import shown
 
 Result = TypeVar("Result")
 PROJECT = Path(__file__).resolve().parent.parent
+
+# PySpark's remark on the UDFs of h3_pyspark, in every process that imports them.
+_REMARK = "Cannot infer the eval type"
+warnings.filterwarnings("ignore", _REMARK)
 
 ESSENTIALS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -145,12 +151,11 @@ def _toml(path: Path) -> dict[str, Any]:
 
 def parsed_day(text: str, *, settings: Settings, now: datetime) -> date:
     """A day that is over; raises `Misused` for anything else."""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
+    day = _iso_date(text)
+    if day is None:
         raise Misused(
-            "--day", found=repr(text), expected="YYYY-MM-DD", consequence="nothing was read"
-        ) from None
+            "--day", found=shown(text), expected="YYYY-MM-DD", consequence="nothing was read"
+        )
     today = now.astimezone(settings.zone_info).date()
     if day >= today:
         raise Misused(
@@ -162,6 +167,15 @@ def parsed_day(text: str, *, settings: Settings, now: datetime) -> date:
     return day
 
 
+def _iso_date(text: str) -> date | None:
+    """Python reads other forms of ISO 8601, too (20261123): they are not the contract's."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if day.isoformat() == text else None
+
+
 def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     """The one session of a job.
 
@@ -171,7 +185,8 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ["TZ"] = "UTC"  # Spark hands instants to Python without a timezone
     time.tzset()
-    given = SparkConf()
+    os.environ.setdefault("PYTHONWARNINGS", f"ignore:{_REMARK}")  # what workers start with
+    given = _given_to_spark_submit()
     wanted = {**_profile(settings.spark.profile, conf), **settings.spark.conf}
     builder = SparkSession.builder.appName(f"footfall {name}")
     for key, value in wanted.items():
@@ -183,6 +198,13 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     on_one_machine = str(spark.sparkContext.master).startswith("local")
     spark.sparkContext.setLogLevel("OFF" if on_one_machine else "ERROR")
     return spark
+
+
+def _given_to_spark_submit() -> SparkConf:
+    """Python sees it only once it is connected to the JVM, which spark-submit has started."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()
+    return SparkConf()
 
 
 def _profile(name: str, conf: str) -> dict[str, str]:
@@ -218,9 +240,22 @@ def run_job(
         overrides = {name: getattr(options, name) for name in roots}
         settings = load_settings(options.conf, overrides)
         day = parsed_day(options.day, settings=settings, now=now())
-        spark = spark_session(settings, conf=options.conf, name=f"{step.__name__} {day}")
-        step(night_of(settings, day, spark, now=now))
+        name = f"{step.__name__} {day}"
+        with _session_of_job(settings, conf=options.conf, name=name) as spark:
+            step(night_of(settings, day, spark, now=now))
     return ending.code
+
+
+@contextmanager
+def _session_of_job(settings: Settings, *, conf: str, name: str) -> Iterator[SparkSession]:
+    """The session. One that the job started ends with it: its executors are given back in order."""
+    was_there = SparkSession.getActiveSession() is not None
+    spark = spark_session(settings, conf=conf, name=name)
+    try:
+        yield spark
+    finally:
+        if not was_there:
+            spark.stop()
 
 
 @dataclass

@@ -27,6 +27,7 @@ _PROPERTIES = {
     "delta.enableDeletionVectors": "false",  # every Delta reader can open plain files
     "delta.enableChangeDataFeed": "false",
 }
+_VACUUM_GUARD = "spark.databricks.delta.retentionDurationCheck.enabled"
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,33 @@ class Store:
             )
 
     def vacuum(self, table: Table, *, hours: float) -> None:
-        """Removes files that no version of the last `hours` needs."""
-        if self.exists(table):
+        """Removes files that no version of the last `hours` needs.
+
+        Delta refuses less than a week lest a running writer loses files; a store has one writer.
+        """
+        if not self.exists(table):
+            return
+        guarded = str(self.spark.conf.get(_VACUUM_GUARD, "true"))
+        self.spark.conf.set(_VACUUM_GUARD, "false")
+        try:
             DeltaTable.forPath(self.spark, self.path(table)).vacuum(hours)
+        finally:
+            self.spark.conf.set(_VACUUM_GUARD, guarded)
 
     def publish(self, release: Release) -> None:
         """Writes a release's rows of its day into every published table."""
-        for table, frame in release.tables.items():
-            self._replace(table, frame, {"day": release.day})
+        if not isinstance(release, Release):
+            raise TypeError(f"a {type(release).__name__} can't be published: only a Release can")
+        for table in release.tables:
+            if table.root != "published":
+                raise TypeError(f"{table.name} is {table.root}: a Release may not hold it")
+        with ThreadPoolExecutor(3) as pool:  # small tables: most of a write is waiting
+            written = [
+                pool.submit(self._replace, table, frame, {"day": release.day})
+                for table, frame in release.tables.items()
+            ]
+        for one in written:
+            one.result()
 
     def _replace(self, table: Table, frame: DataFrame, where: Mapping[str, date | str]) -> None:
         self._create(table)
@@ -152,6 +172,14 @@ def _nullable(schema: T.StructType) -> T.StructType:
 
 def _through_schema(table: Table, frame: DataFrame) -> DataFrame:
     """What the catalogue does not declare is dropped, what it declares must be there."""
+    missing = [column.name for column in table.columns if column.name not in frame.columns]
+    if missing:
+        raise Failed(
+            f"table {table.name}",
+            found=f"no column {', '.join(missing)}",
+            expected="every column of the catalogue",
+            consequence="the table stays as it was",
+        )
     return frame.to(_nullable(table.schema))
 
 
@@ -180,13 +208,23 @@ def _named_rules(table: Table) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as cause:
-        check, not_null = _CHECK.search(str(cause)), _NOT_NULL.search(str(cause))
-        if not check and not not_null:
+        rule = _broken_rule(table, str(cause))
+        if rule is None:
             raise
-        rule = f"{check[1]} ({table.checks.get(check[1])})" if check else f"{not_null[1]} NOT NULL"  # type: ignore[index]
         raise Failed(
             f"table {table.name}",
             found=f"a row that breaks {rule}",
             expected="every row to keep it",
             consequence="the table stays as it was",
         ) from None
+
+
+def _broken_rule(table: Table, text: str) -> str | None:
+    """Name and wording of the rule that Delta complains about; None for another complaint."""
+    check, not_null = _CHECK.search(text), _NOT_NULL.search(text)
+    if not_null:
+        return f"{not_null[1]} NOT NULL"
+    if check and check[1] in table.checks:
+        return f"{check[1]} ({table.checks[check[1]]})"
+    # `replaceWhere` is checked like a rule, but has a condition in place of a name.
+    return "the condition of what is replaced" if check else None

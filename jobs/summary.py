@@ -10,10 +10,17 @@ from rich.text import Text
 
 from jobs.runtime import Night
 from transforms import budget
-from transforms.tables import PARTICIPANTS, REFERENCE_ZONES, RELEASES, RUNS, ZONE_DAYS
+from transforms.tables import (
+    PARTICIPANTS,
+    REFERENCE_CELL_ZONES,
+    REFERENCE_ZONES,
+    RELEASES,
+    RUNS,
+    ZONE_DAYS,
+)
+from transforms.wording import few
 
 _BUSIEST = 10
-_FEW = 10
 
 
 def show_summary(night: Night, report: Path) -> None:
@@ -22,7 +29,7 @@ def show_summary(night: Night, report: Path) -> None:
     console.print()
     console.print(_busiest_zones(night))
     console.print()
-    for line in (*_budget_lines(night), *_run_lines(night)):
+    for line in (*_budget_lines(night), *_run_lines(night), *_unseen_lines(night)):
         console.print(line, markup=False)
     console.print(f"report: {report}", markup=False)
     console.print(f"restricted: {night.settings.paths.restricted}", markup=False)
@@ -90,16 +97,17 @@ def _run_lines(night: Night) -> list[str]:
     if run is None:
         return []
     return [
-        f"rows: {run.rows_in:,} read, {run.other_day:,} of other days, {few(run.rejected)} "
+        f"rows: {few(run.rows_in)} read, {few(run.other_day)} of other days, {few(run.rejected)} "
         f"rejected, {few(run.not_taking_part)} of subscribers who opted out, "
         f"{few(run.accepted)} accepted"
     ]
 
 
-def few(count: int) -> str:
-    """A count that says nothing exact about a handful.
-
-    >>> few(0), few(3), few(1200)
-    ('0', 'fewer than 10', '1,200')
-    """
-    return f"fewer than {_FEW}" if 0 < count < _FEW else f"{count:,}"
+def _unseen_lines(night: Night) -> list[str]:
+    """Zones that no cell sees: nothing will ever be counted there."""
+    on_day = F.col("day") == F.lit(night.day.date)
+    seen = night.store.read(REFERENCE_CELL_ZONES).where(on_day)
+    zones = night.store.read(REFERENCE_ZONES).where(on_day)
+    unseen = zones.join(seen, on="zone_id", how="left_anti").orderBy("zone_id")
+    names = [row.zone_id for row in unseen.select("zone_id").collect()]
+    return [f"no cell sees: {', '.join(names)}"] if names else []

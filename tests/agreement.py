@@ -74,8 +74,14 @@ def assert_sums_agree(night: Night, exact: Exact) -> None:
     """All measures, bounded and exact. Where a keyed hash breaks a tie, within what it may do."""
     zones = [
         geography.Zone(
-            row.zone_id, row.name, row.centre_id, row.centre_name, row.kind,
-            row.opening_hours, row.attraction, bytes(row.geometry),
+            row.zone_id,
+            row.name,
+            row.centre_id,
+            row.centre_name,
+            row.kind,
+            row.opening_hours,
+            row.attraction,
+            bytes(row.geometry),
         )
         for row in night.store.read(REFERENCE_ZONES).where(_of_day(night)).collect()
     ]

@@ -8,7 +8,8 @@ pipeline.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import tomllib
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,6 @@ class Madrid:
     sample: Sample
     landing: Path
     root: Path
-    subscribers: frozenset[str] = field(repr=False)
 
     @property
     def conf(self) -> Path:
@@ -116,18 +116,23 @@ def madrid(sample: Sample, root: Path) -> Madrid:
     (landing / "zones").mkdir()
     zones = {"type": "FeatureCollection", "features": _zones(cells, sample.zones)}
     (landing / "zones" / "madrid.geojson").write_text(json.dumps(zones), encoding="utf-8")
-    drawn = Madrid(sample, landing, root, frozenset(people["subscriber_id"]))
-    drawn.conf.write_text(_settings(sample), encoding="utf-8")
+    drawn = Madrid(sample, landing, root)
+    drawn.conf.write_text(_settings(sample, root), encoding="utf-8")
     return drawn
 
 
-def _settings(sample: Sample) -> str:
-    """The project's own overlay, but for where the sample lies, in a test's Spark session."""
+def _settings(sample: Sample, root: Path) -> str:
+    """The project's own overlay, but for where things lie, in a test's Spark session."""
     text = (PROJECT / "conf" / sample.conf).read_text(encoding="utf-8")
-    for kind in ("mno_events", "mno_network"):
-        relative = f'path = "{kind}/'
-        assert text.count(relative) == 1
-        text = text.replace(relative, f'path = "{sample.folder.resolve()}/{kind}/')
+    own = tomllib.loads(text)["paths"]["reports"]
+    moved = {
+        f'reports = "{own}"': f'reports = "{root}/reports"',
+        'path = "mno_events/': f'path = "{sample.folder.resolve()}/mno_events/',
+        'path = "mno_network/': f'path = "{sample.folder.resolve()}/mno_network/',
+    }
+    for there, here in moved.items():
+        assert text.count(there) == 1
+        text = text.replace(there, here)
     tests = (PROJECT / "tests" / "conf" / "tests.toml").read_text(encoding="utf-8")
     return text + "\n[spark.conf]\n" + tests.split("[spark.conf]\n")[1]
 
@@ -218,7 +223,7 @@ def _residents(cells: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _subscribers(events: dict[date, pd.DataFrame], cells: pd.DataFrame) -> pd.DataFrame:
-    """Everybody with a whole id (32 bytes), but for the first and every nth stranger."""
+    """Everybody with a whole id (32 bytes) but for every nth, who is a stranger."""
     ids = pd.concat([rows["subscriber_id"] for rows in events.values()]).dropna().unique()
     whole = sorted(one for one in ids if len(one) == 64)
     known = [one for place, one in enumerate(whole) if place % EVERY_NTH_IS_A_STRANGER]

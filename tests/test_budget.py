@@ -62,7 +62,7 @@ def test_a_refusal_ends_a_job_with_3(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_cap_that_was_lowered_below_what_is_spent_leaves_nothing_rather_than_less() -> None:
-    with pytest.raises(Refused, match="rho 0.001 asked, 0 of 0.05 left"):
+    with pytest.raises(Refused, match=r"rho 0\.001 asked, 0 of 0\.05 left"):
         Budget(0.05, spent=0.10).spend(0.001, on="zone_days.visits")
 
 

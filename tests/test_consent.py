@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -51,7 +52,7 @@ def asked(decided_at: datetime | None, **other: Any) -> Decision:
     return Decision("status_check", decided_at, **other)
 
 
-def frame(spark: SparkSession, by_subscriber: dict[str, Iterable[Decision]]) -> DataFrame:
+def frame(spark: SparkSession, by_subscriber: Mapping[str, Iterable[Decision]]) -> DataFrame:
     """Decisions of everybody; `new` stands for an id of its own."""
     rows = []
     for subscriber, decisions in by_subscriber.items():
@@ -237,9 +238,7 @@ def test_who_takes_part_unless_they_opted_out(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_who_takes_part_only_if_they_opted_in(
-    in_opt_in_regime: dict[str, bool], name: str
-) -> None:
+def test_who_takes_part_only_if_they_opted_in(in_opt_in_regime: dict[str, bool], name: str) -> None:
     assert in_opt_in_regime[name] is CASES[name][2]
 
 
@@ -400,14 +399,17 @@ def are_sound(periods: list[Period]) -> bool:
     ends = [end for _, _, end in periods]
     starts = [start for _, start, _ in periods]
     states = [taking_part for taking_part, _, _ in periods]
-    alternate = all(a != b for a, b in zip(states, states[1:], strict=False))
+    alternate = all(a != b for a, b in pairwise(states))
     not_empty = all(end is None or start < end for _, start, end in periods)
     return ends == [*starts[1:], None] and alternate and not_empty and max(starts) <= NOW
 
 
 def have_conflicts(decisions: list[Decision]) -> bool:
-    contents = {(one.decision_id, one._replace(received_at=None)) for one in decisions
-                if one.decision_id is not None}
+    contents = {
+        (one.decision_id, one._replace(received_at=None))
+        for one in decisions
+        if one.decision_id is not None
+    }
     return len(contents) > len({decision_id for decision_id, _ in contents})
 
 

@@ -26,8 +26,7 @@ PRIVACY = settings_from(
     tomllib.loads(BASE.read_text(encoding="utf-8")), name="conf/base.toml"
 ).privacy
 CALIBRATIONS = {
-    measure.full_name: calibrated(measure, PRIVACY.split[measure.full_name])
-    for measure in MEASURES
+    measure.full_name: calibrated(measure, PRIVACY.split[measure.full_name]) for measure in MEASURES
 }
 DAY = date(2026, 11, 23)
 SCHEMA = "pseudonym string, zone_id string, presence double"
@@ -254,9 +253,7 @@ def test_noise_has_mean_zero_and_the_sigma_of_the_ledger(
     sigma = SIGMAS[name]
     # Five standard errors: wrong about once in a million runs.
     assert abs(statistics.fmean(errors)) < 5 * sigma / math.sqrt(len(errors))
-    assert statistics.pstdev(errors) == pytest.approx(
-        sigma, rel=5 / math.sqrt(2 * len(errors))
-    )
+    assert statistics.pstdev(errors) == pytest.approx(sigma, rel=5 / math.sqrt(2 * len(errors)))
 
 
 @pytest.mark.parametrize("name", SIGMAS)

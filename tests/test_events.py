@@ -81,7 +81,9 @@ ROWS: dict[str, tuple[Event, str | None]] = {
     "a year off": (Event(event_time=NOON - timedelta(days=365)), "implausible_time"),
     "in 1970": (Event(event_time=datetime(1970, 1, 1, tzinfo=UTC)), "implausible_time"),
     "two UTC days before its folder": (
-        Event(event_time=datetime(2026, 11, 22, 23, 30, tzinfo=UTC), folder_date=date(2026, 11, 24)),
+        Event(
+            event_time=datetime(2026, 11, 22, 23, 30, tzinfo=UTC), folder_date=date(2026, 11, 24)
+        ),
         "implausible_time",
     ),
     "two UTC days after its folder": (

@@ -205,6 +205,10 @@ def test_every_local_hour_has_a_day_part(spark: SparkSession) -> None:
     part = flows.day_part(F.col("instant"), timezone="UTC")
     labels = [row.part for row in hours.orderBy("instant").select(part.alias("part")).collect()]
     assert labels == (
-        ["night"] * 6 + ["morning"] * 5 + ["midday"] * 3 + ["afternoon"] * 4 + ["evening"] * 4
+        ["night"] * 6
+        + ["morning"] * 5
+        + ["midday"] * 3
+        + ["afternoon"] * 4
+        + ["evening"] * 4
         + ["night"] * 2
     )

@@ -202,8 +202,10 @@ def test_whole_numbers_are_nanoseconds_since_1970_cut_to_the_microsecond(
     raw = spark.createDataFrame([(number,) for number in numbers], "seen_at long")
     epoch = datetime(1970, 1, 1)
     found = [(instant - epoch) for instant in values(raw, "seen_at")]
-    whole = [delta.days * 86_400_000_000 + delta.seconds * 1_000_000 + delta.microseconds
-             for delta in found]
+    whole = [
+        delta.days * 86_400_000_000 + delta.seconds * 1_000_000 + delta.microseconds
+        for delta in found
+    ]
     wrong = [(n, w) for n, w in zip(numbers, whole, strict=True) if w != n // 1000]
     assert not wrong, f"{len(wrong)} of {len(numbers)} differ, for instance {wrong[:3]}"
 

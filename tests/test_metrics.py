@@ -38,9 +38,7 @@ class Stay(NamedTuple):
     home_area: str
 
 
-def stay(
-    zone: str, arrived: str, left: str, presence: float = 0.5, home: str = "area 1"
-) -> Stay:
+def stay(zone: str, arrived: str, left: str, presence: float = 0.5, home: str = "area 1") -> Stay:
     dwell_s = (at(left) - at(arrived)).total_seconds()
     kind = "pass_by" if dwell_s < 600 else "visit" if dwell_s <= 21_600 else "resident"
     return Stay(zone, at(arrived), at(left), dwell_s, presence, kind, home)

@@ -14,8 +14,10 @@ from transforms import network
 
 DAY = date(2026, 11, 23)
 BEFORE, AFTER = DAY - timedelta(days=1), DAY + timedelta(days=1)
-CELL = "cell_id string, latitude double, longitude double, range_m double, " \
+CELL = (
+    "cell_id string, latitude double, longitude double, range_m double, "
     "indoor_zone_id string, valid_from date, valid_to date"
+)
 
 
 def cell(cell_id: str | None, **other: Any) -> tuple[Any, ...]:
@@ -118,9 +120,7 @@ def test_faults_are_counted_by_reason(judged_cells: DataFrame) -> None:
 def test_the_order_of_rows_does_not_decide_which_of_equals_stays(spark: SparkSession) -> None:
     rows = [cell("a", latitude=latitude) for latitude in (50.0, 51.0, 52.0, 53.0)]
     kept = [
-        network.sound(
-            network.judged_cells(spark.createDataFrame(order, CELL), day=DAY)
-        ).collect()
+        network.sound(network.judged_cells(spark.createDataFrame(order, CELL), day=DAY)).collect()
         for order in (rows, rows[::-1], rows[2:] + rows[:2])
     ]
     assert kept[0] == kept[1] == kept[2]
@@ -193,7 +193,10 @@ SUBSCRIBERS: dict[str, tuple[list[tuple[date | None, date | None]], list[str | N
     "no more": ([(None, BEFORE)], []),
     "backwards": ([(AFTER, BEFORE)], ["until before since"]),
     "came back": ([(None, BEFORE), (DAY, None)], [None]),
-    "doubled": ([(date(2020, 1, 1), None), (date(2024, 1, 1), None)], [None, "doubled subscriber_id"]),
+    "doubled": (
+        [(date(2020, 1, 1), None), (date(2024, 1, 1), None)],
+        [None, "doubled subscriber_id"],
+    ),
     "open and dated": ([(None, None), (date(2024, 1, 1), None)], [None, "doubled subscriber_id"]),
 }
 
@@ -219,8 +222,11 @@ def test_subscribers_count_from_their_first_to_their_last_day(spark: SparkSessio
 def at(clock: str) -> datetime:
     """An instant of the day, UTC; `+` for the day after."""
     day = AFTER if clock.startswith("+") else DAY
-    return datetime.combine(day, datetime.strptime(clock.lstrip("+"), "%H:%M:%S.%f"
-        if "." in clock else "%H:%M").time(), tzinfo=UTC)
+    return datetime.combine(
+        day,
+        datetime.strptime(clock.lstrip("+"), "%H:%M:%S.%f" if "." in clock else "%H:%M").time(),
+        tzinfo=UTC,
+    )
 
 
 HOURS = [at(f"{hour:02}:00") for hour in range(8, 14)]
@@ -232,7 +238,10 @@ OUTAGES: dict[str, tuple[list[tuple[str, str]], list[int]]] = {
     "touching": ([("09:00", "09:30"), ("09:30", "10:00")], [9]),
     "a microsecond apart": ([("09:00", "09:30"), ("09:30:00.000001", "10:00")], []),
     "overlapping": ([("08:50", "09:40"), ("09:20", "10:10")], [9]),
-    "one inside another": ([("09:00", "11:00"), ("09:10", "09:20"), ("10:50", "12:00")], [9, 10, 11]),
+    "one inside another": (
+        [("09:00", "11:00"), ("09:10", "09:20"), ("10:50", "12:00")],
+        [9, 10, 11],
+    ),
     "late one first": ([("09:30", "10:00"), ("09:00", "09:30")], [9]),
     "the same twice": ([("09:00", "10:00"), ("09:00", "10:00")], [9]),
     "two far apart": ([("08:00", "09:00"), ("11:00", "12:00")], [8, 11]),
@@ -246,7 +255,9 @@ def outages(spark: SparkSession, rows: Sequence[tuple[str, datetime, datetime]])
 
 def test_outages_of_a_cell_are_merged_before_whole_hours_are_counted(spark: SparkSession) -> None:
     rows = [
-        (name, at(start), at(end)) for name, (several, _) in OUTAGES.items() for start, end in several
+        (name, at(start), at(end))
+        for name, (several, _) in OUTAGES.items()
+        for start, end in several
     ]
     down = network.down_cell_hours(outages(spark, rows), HOURS).collect()
     found = {name: sorted(r.hour_start.hour for r in down if r.cell_id == name) for name in OUTAGES}

@@ -64,7 +64,9 @@ def test_the_base_settings_alone_are_valid() -> None:
     assert settings.privacy.min_devices == 30
 
 
-@pytest.mark.parametrize("overlay", ["conf/demo.toml", "conf/cluster.toml", "tests/conf/tests.toml"])
+@pytest.mark.parametrize(
+    "overlay", ["conf/demo.toml", "conf/cluster.toml", "tests/conf/tests.toml"]
+)
 def test_every_overlay_of_the_project_is_valid(overlay: str) -> None:
     assert load_settings(str(PROJECT / overlay)).timezone == "Europe/Berlin"
 

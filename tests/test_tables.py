@@ -232,8 +232,9 @@ def test_the_checks_of_a_published_row_refuse_what_a_buyer_must_not_see(
         "zone_id", *[F.expr(rule).alias(name) for name, rule in checks.items()]
     )
     # As a CHECK constraint does: anything but true is a violation.
-    broken = {row.zone_id: {name for name in checks if row[name] is not True} for row in
-              checked.collect()}
+    broken = {
+        row.zone_id: {name for name in checks if row[name] is not True} for row in checked.collect()
+    }
     assert broken == {name: rules for name, (_, rules) in ROWS.items()}
 
 

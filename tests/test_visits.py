@@ -37,7 +37,9 @@ def every(minutes: int, *, start: str, count: int, cell: str = "mall 1") -> list
 def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict[str, set[Stay]]:
     """zone_id, arrived_at, left_at, presence and kind of everybody's stays."""
     rows = [(who, *event) for who, events in by_subscriber.items() for event in events]
-    events = spark.createDataFrame(rows, "subscriber_id string, event_time timestamp, cell_id string")
+    events = spark.createDataFrame(
+        rows, "subscriber_id string, event_time timestamp, cell_id string"
+    )
     pairs = [(cell, *pair) for cell, zones in SEES.items() for pair in zones.items()]
     cell_zones = spark.createDataFrame(pairs, "cell_id string, zone_id string, probability double")
     stays = visits.stays(
@@ -260,7 +262,10 @@ NIGHT = {
         [("01:00", "cell a"), *[(f"{hour}:00", "cell b") for hour in range(10, 20)]],
         "cell a",
     ),
-    "the last instant of the night": ([("04:59:59.999999", "cell a"), ("12:00", "cell b")], "cell a"),
+    "the last instant of the night": (
+        [("04:59:59.999999", "cell a"), ("12:00", "cell b")],
+        "cell a",
+    ),
     "six o'clock is day": ([("05:00", "cell a"), ("05:30", "cell a")], None),
     "silent at night": ([("12:00", "cell a")], None),
     "no residents there": ([("01:00", "far away")], "outside"),
@@ -268,7 +273,9 @@ NIGHT = {
 
 
 def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]]) -> DataFrame:
-    events = spark.createDataFrame(rows, "subscriber_id string, event_time timestamp, cell_id string")
+    events = spark.createDataFrame(
+        rows, "subscriber_id string, event_time timestamp, cell_id string"
+    )
     cells = spark.createDataFrame(list(AREAS.items()), "cell_id string, area string")
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
     areas = spark.createDataFrame([(area,) for area in with_residents], "area string")

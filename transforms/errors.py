@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 
-def shown(text: object, *, length: int = 80) -> str:
-    """Foreign text fit for one line of a log: printable, quoted, not too long.
-
-    >>> shown("a\nb")
-    "'a\\nb'"
-    """
-    quoted = ascii(str(text))
-    return quoted if len(quoted) <= length else f"{quoted[: length - 2]}…'"
-
-
 class FootfallError(Exception):
     """A night that can't go on; `exit_code` is what the job ends with.
 

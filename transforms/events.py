@@ -11,9 +11,10 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from transforms.inputs import blank
+
 OTHER_DAY = "other_day"
 NOT_TAKING_PART = "not_taking_part"
-_BLANKS = " \t\r\n"
 REASONS = (
     "no_id",
     "no_time",
@@ -30,10 +31,6 @@ def first_of(**conditions: Column) -> Column:
     return F.coalesce(*[F.when(condition, F.lit(name)) for name, condition in conditions.items()])
 
 
-def _blank(value: Column) -> Column:
-    return value.isNull() | (F.trim(value, F.lit(_BLANKS)) == "")
-
-
 def screened(
     events: DataFrame, cells: DataFrame, *, day_start: datetime, day_end: datetime
 ) -> DataFrame:
@@ -47,11 +44,11 @@ def screened(
     days_apart = F.abs(F.datediff(F.to_date("event_time"), "folder_date"))
     outside = (F.col("event_time") < F.lit(day_start)) | (F.col("event_time") >= F.lit(day_end))
     outcome = first_of(
-        no_id=_blank(F.col("subscriber_id")),
+        no_id=blank(F.col("subscriber_id")),
         no_time=F.col("event_time").isNull(),
         implausible_time=days_apart > 1,
         other_day=outside,
-        no_cell=_blank(F.col("cell_id")),
+        no_cell=blank(F.col("cell_id")),
         unknown_cell=F.col("cell_known").isNull(),
     )
     return (

@@ -125,9 +125,7 @@ class Evidence:
     min_devices: int
 
 
-def release(
-    evidence: Evidence, *, release_id: str, day: date, published_at: datetime
-) -> Release:
+def release(evidence: Evidence, *, release_id: str, day: date, published_at: datetime) -> Release:
     """The rows of every nightly product."""
     tables = {
         product.table: _rows(product, evidence).withColumns(
@@ -245,9 +243,9 @@ def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
         evidence.noisy_cells.transform(_by_cell, product=ZONE_DWELL)
         .groupBy("day", "zone_id")
         .agg(
-            F.map_from_entries(
-                F.collect_list(F.struct("dwell_band", "visitors_devices"))
-            ).alias("devices"),
+            F.map_from_entries(F.collect_list(F.struct("dwell_band", "visitors_devices"))).alias(
+                "devices"
+            ),
             F.max("visitors_sigma").alias("sigma"),
         )
     )

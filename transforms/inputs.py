@@ -13,6 +13,11 @@ from transforms.settings import ColumnSource
 from transforms.tables import Input
 
 
+def blank(value: Column) -> Column:
+    """True for null and for text of nothing but spaces, tabs and line ends."""
+    return value.isNull() | (F.trim(value, F.lit(" \t\r\n")) == "")
+
+
 def missing_columns(
     found: list[str], contract: Input, sources: Mapping[str, ColumnSource]
 ) -> list[str]:

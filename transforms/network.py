@@ -11,16 +11,14 @@ from datetime import date, datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from transforms.inputs import blank
+
 LONGEST_RANGE_M = 120_000.0
 """Extended-range GSM reaches 120 km (3GPP TS 45.010); more is a typing error."""
 
 
 def _first_fault(*faults: tuple[Column, str]) -> Column:
     return F.coalesce(*[F.when(condition, F.lit(text)) for condition, text in faults])
-
-
-def _blank(name: str) -> Column:
-    return F.col(name).isNull() | (F.trim(name) == "")
 
 
 def _not_within(name: str, low: float, high: float) -> Column:
@@ -48,7 +46,7 @@ def _with_doubles(frame: DataFrame, *, key: str, newest: str) -> DataFrame:
 def judged_cells(cells: DataFrame, *, day: date) -> DataFrame:
     """Cells valid on `day` (both ends inclusive) with `fault`; the newest of doubled ones stays."""
     fault = _first_fault(
-        (_blank("cell_id"), "no cell_id"),
+        (blank(F.col("cell_id")), "no cell_id"),
         (_not_within("latitude", -90, 90), "impossible latitude"),
         (_not_within("longitude", -180, 180), "impossible longitude"),
         (_not_within("range_m", 0, LONGEST_RANGE_M) | (F.col("range_m") == 0), "impossible range"),
@@ -72,7 +70,7 @@ def judged_residents(residents: DataFrame, *, resolution: int) -> DataFrame:
     """Residents by area with `fault`."""
     index = f"^8{resolution:x}[0-9a-f]{{13}}$"
     fault = _first_fault(
-        (_blank("area"), "no area"),
+        (blank(F.col("area")), "no area"),
         (~F.col("area").rlike(index), f"area is no H3 index of resolution {resolution}"),
         (_not_within("residents", 0, 1e9), "impossible residents"),
     )
@@ -85,7 +83,7 @@ def judged_subscribers(subscribers: DataFrame, *, day: date) -> DataFrame:
     """Subscribers of `day` (both ends inclusive) with `fault`; the newest of doubled ones stays."""
     ends_early = F.col("until") < F.col("since")
     fault = _first_fault(
-        (_blank("subscriber_id"), "no subscriber_id"), (ends_early, "until before since")
+        (blank(F.col("subscriber_id")), "no subscriber_id"), (ends_early, "until before since")
     )
     return (
         subscribers.where(_valid_on(day, "since", "until") | ends_early)
@@ -97,7 +95,7 @@ def judged_subscribers(subscribers: DataFrame, *, day: date) -> DataFrame:
 def judged_outages(outages: DataFrame) -> DataFrame:
     """Outages with `fault`."""
     fault = _first_fault(
-        (_blank("cell_id"), "no cell_id"),
+        (blank(F.col("cell_id")), "no cell_id"),
         (F.col("from").isNull() | F.col("to").isNull(), "no time"),
         (F.col("to") <= F.col("from"), "ends before it starts"),
     )

@@ -6,11 +6,20 @@ Unknown or missing keys, wrong types and impossible values are all reported at o
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from transforms.errors import Misused
 from transforms.tables import MEASURES
@@ -44,26 +53,39 @@ class Paths(_Section):
     def reports_folder(self) -> str:
         return self.reports or f"{self.restricted}/reports"
 
-    @model_validator(mode="after")
-    def _roots_are_apart(self) -> Paths:
-        published = _folder(self.published)
-        for name in ("restricted", "keys_folder", "landing"):
-            other = _folder(getattr(self, name))
-            if _overlap(other, published):
-                label = name.removesuffix("_folder")
-                raise ValueError(
-                    f"{label} and published must lie apart, found {other} and {published}"
-                )
-        return self
+    @field_validator("published")
+    @classmethod
+    def _apart_from_what_is_restricted(cls, published: str, info: ValidationInfo) -> str:
+        for name in ("landing", "restricted"):
+            _must_be_apart(name, info.data.get(name), published)
+        return published
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_apart_from_published(cls, keys: str | None, info: ValidationInfo) -> str | None:
+        _must_be_apart("keys", keys, info.data.get("published"))
+        return keys
 
 
-def _folder(path: str) -> str:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    return ("/" if path.startswith("/") else "") + "/".join(parts)
+def _must_be_apart(name: str, path: str | None, published: str | None) -> None:
+    """Raises ValueError when one folder is, or lies in, the other."""
+    if path is None or published is None:
+        return
+    one, other = _steps(path), _steps(published)
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
+        raise ValueError(f"{name} and published must lie apart, found {path!r} and {published!r}")
 
 
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+def _steps(path: str) -> list[str]:
+    """A path as steps from its root or from the folder the job is started in.
+
+    >>> _steps("a/./b/../c"), _steps("/a"), _steps(".")
+    (['a', 'c'], ['/', 'a'], [])
+    """
+    normal = posixpath.normpath(path)
+    root = ["/"] if normal.startswith("/") else []
+    return root + [step for step in normal.split("/") if step not in ("", ".")]
 
 
 class ColumnSource(_Section):
@@ -154,13 +176,15 @@ class Visits(_Section):
     min_dwell: int = Field(gt=0, le=24 * 60)
     max_dwell: int = Field(gt=0, le=24 * 60)
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Visits:
-        if self.min_dwell >= self.max_dwell:
+    @field_validator("max_dwell")
+    @classmethod
+    def _above_min_dwell(cls, max_dwell: int, info: ValidationInfo) -> int:
+        min_dwell = info.data.get("min_dwell")
+        if min_dwell is not None and min_dwell >= max_dwell:
             raise ValueError(
-                f"min_dwell must be below max_dwell, found {self.min_dwell} and {self.max_dwell}"
+                f"min_dwell must be below max_dwell, found {min_dwell} and {max_dwell}"
             )
-        return self
+        return max_dwell
 
 
 class Flows(_Section):
@@ -185,11 +209,13 @@ class Participation(_Section):
     rho: Rho
     rho_cap: Rho
 
-    @model_validator(mode="after")
-    def _within_cap(self) -> Participation:
-        if self.rho > self.rho_cap:
-            raise ValueError(f"rho {self.rho} is above rho_cap {self.rho_cap}")
-        return self
+    @field_validator("rho_cap")
+    @classmethod
+    def _holds_rho(cls, rho_cap: float, info: ValidationInfo) -> float:
+        rho = info.data.get("rho")
+        if rho is not None and rho > rho_cap:
+            raise ValueError(f"rho {rho} is above rho_cap {rho_cap}")
+        return rho_cap
 
 
 class Privacy(_Section):
@@ -215,23 +241,20 @@ class Privacy(_Section):
 
     @field_validator("split")
     @classmethod
-    def _every_measure_once(
-        cls, value: Mapping[str, MeasureBudget]
+    def _every_measure_once_within_the_cap(
+        cls, split: Mapping[str, MeasureBudget], info: ValidationInfo
     ) -> Mapping[str, MeasureBudget]:
         known = {measure.full_name for measure in MEASURES}
-        missing, unknown = sorted(known - set(value)), sorted(set(value) - known)
-        if missing or unknown:
-            raise ValueError(f"missing {missing}, unknown {unknown}")
-        return value
-
-    @model_validator(mode="after")
-    def _split_fits_cap(self) -> Privacy:
-        total = math.fsum(budget.rho for budget in self.split.values())
-        if total > self.rho_cap + 1e-12:
-            raise ValueError(
-                f"the split asks rho {total:.6g}, the cap is {self.rho_cap:.6g} per subscriber-day"
+        missing, unknown = sorted(known - set(split)), sorted(set(split) - known)
+        faults = [f"missing {missing}, unknown {unknown}"] if missing or unknown else []
+        total, cap = math.fsum(budget.rho for budget in split.values()), info.data.get("rho_cap")
+        if cap is not None and total > cap + 1e-12:
+            faults.append(
+                f"the split asks rho {total:.6g}, the cap is {cap:.6g} per subscriber-day"
             )
-        return self
+        if faults:
+            raise ValueError("; ".join(faults))
+        return split
 
 
 class Quality(_Section):
