@@ -376,7 +376,7 @@ EVENT_CASES = {
         [f"date={DAY}", "no column event_time, cell_id among", "cgi"],
     ),
     "no subscribers folder": (without("subscribers"), ["subscribers", "no such folder"]),
-    "no subscribers": (without_rows("subscribers"), ["subscribers", "found none"]),
+    "no subscribers": (without_rows("subscribers"), ["subscribers", "no sound row"]),
     "unreadable subscribers": (
         with_broken_pages("subscribers"),
         ["subscribers", "unreadable file", "zz-broken.parquet"],

@@ -20,8 +20,14 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 from deltalake import DeltaTable
+from pyspark.sql import SparkSession
 
 from jobs import make_world
+from jobs.detect_visits import detect_visits
+from jobs.ingest_reference import ingest_reference
+from jobs.publish_products import publish_products
+from jobs.render_report import render_report
+from jobs.runtime import run_job
 from transforms.tables import NIGHTLY_PRODUCTS, RELEASES, RUNS, TABLES
 
 pytestmark = pytest.mark.slow
@@ -29,6 +35,14 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
 SPARK_HOME = Path(pyspark.__file__).resolve().parent
 DAY = "2025-11-22"
+JOBS = (
+    "ingest_decisions",
+    "ingest_reference",
+    "detect_visits",
+    "publish_products",
+    "render_report",
+    "run_night",
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +93,13 @@ def gold_rows(published: Path) -> dict[str, int]:
 # ------------------------------------------------------------------------------ step by step
 
 
-def test_every_step_of_a_night_runs_in_a_process_of_its_own(landing: Path, tmp_path: Path) -> None:
-    """Each finds what the one before it left, and settings that lie beside their own base."""
+def test_every_step_of_a_night_runs_alone(
+    landing: Path, spark: SparkSession, tmp_path: Path
+) -> None:
+    """Each finds what the one before it left, and settings that lie beside their own base.
+
+    The first runs in a process of its own, the others in the session of the tests.
+    """
     conf = tmp_path / "etc/own.toml"
     conf.parent.mkdir()
     for name in ("base.toml", "spark-local.conf", "log4j2.properties"):
@@ -89,26 +108,31 @@ def test_every_step_of_a_night_runs_in_a_process_of_its_own(landing: Path, tmp_p
         '[spark.conf]\n"spark.master" = "local[2]"\n"spark.sql.shuffle.partitions" = "1"\n'
     )
     folders = {"landing": landing, **{n: tmp_path / n for n in ("restricted", "published")}}
-    arguments = ["--conf", conf, "--day", DAY]
-    arguments += [part for name, path in folders.items() for part in (f"--{name}", path)]
+    arguments = ["--conf", str(conf), "--day", DAY]
+    arguments += [part for name, path in folders.items() for part in (f"--{name}", str(path))]
     key = tmp_path / f"restricted/keys/{DAY}.key"
 
-    def run(job: str) -> None:
-        done = ended([sys.executable, "-m", f"jobs.{job}", *arguments], cwd=PROJECT)
-        assert done.returncode == 0, done.stderr
-        assert "error:" not in done.stderr
-
-    run("ingest_decisions")
-    run("ingest_reference")
+    done = ended([sys.executable, "-m", "jobs.ingest_decisions", *arguments], cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "error:" not in done.stderr
+    assert run_job(ingest_reference, description="", argv=arguments) == 0
     assert not key.exists()
-    run("detect_visits")
+    assert run_job(detect_visits, description="", argv=arguments) == 0
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert not (tmp_path / "published").exists()
-    run("publish_products")
+    assert run_job(publish_products, description="", argv=arguments) == 0
     assert not key.exists()
     assert all(gold_rows(tmp_path / "published").values())
-    run("render_report")
+    assert run_job(render_report, description="", argv=arguments) == 0
     assert DAY in (tmp_path / f"restricted/reports/{DAY}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_step_explains_itself(job: str) -> None:
+    done = ended([sys.executable, "-m", f"jobs.{job}", "--help"], cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "--conf FILE" in done.stdout
+    assert "3 refused" in done.stdout
 
 
 def test_a_failure_ends_the_process_with_its_code_and_one_line(tmp_path: Path) -> None:
@@ -228,6 +252,8 @@ def submitted(
         "spark.eventLog.dir": (root / "eventlog").as_uri(),
         "spark.eventLog.compress": "false",
         "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     }
     command = [
         Path(sys.executable).parent / "spark-submit",
@@ -273,7 +299,7 @@ def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted
 
 
 def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted) -> None:
-    """The profile says local[*] and 8 shuffle partitions."""
+    """The profile says local[*] and another number of shuffle partitions."""
     events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
     [properties] = [e["Spark Properties"] for e in events if "Spark Properties" in e]
     given: dict[str, Any] = dict(properties)
