@@ -40,8 +40,8 @@ report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 
 notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
-test: $(READY) ## Run all tests
-	@$(BIN)/python -m pytest
+test: $(READY) ## Run all tests, in two processes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

@@ -66,6 +66,9 @@ def detect_visits(night: Night) -> Accounting:
             accepted = events.accepted(settled)
             _examine_events(night, accepted, accounting)
             _store_visits(night, accepted, cells)
+        except BaseException:
+            night.key.destroy()  # visits that are not whole are nobody's: done again, new key
+            raise
         finally:
             settled.unpersist()
     return accounting
