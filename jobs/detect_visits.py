@@ -54,7 +54,7 @@ def detect_visits(night: Night) -> Accounting:
     read = night.landing.events(night.day.date)
     if read.folders_missing:
         night.progress.note(f"event folders not there: {', '.join(read.folders_missing)}")
-    cells = night.store.read(REFERENCE_CELLS).where(F.col("day") == F.lit(night.day.date))
+    cells = night.of_day(REFERENCE_CELLS)
     with readable("events"):
         screened = events.screened(
             read.rows, cells, day_start=night.day.start, day_end=night.day.end
@@ -133,11 +133,10 @@ def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -
 
 
 def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
-    on_day = F.col("day") == F.lit(night.day.date)
     rules = night.settings.visits
     stays = visits.stays(
         accepted,
-        night.store.read(REFERENCE_CELL_ZONES).where(on_day).drop("day"),
+        night.of_day(REFERENCE_CELL_ZONES).drop("day"),
         max_gap_s=rules.max_gap * 60,
         min_dwell_s=rules.min_dwell * 60,
         max_dwell_s=rules.max_dwell * 60,
@@ -151,7 +150,7 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
     night.store.replace(
         VISITS, pseudonymous.withColumn("day", F.lit(night.day.date)), day=night.day.date
     )
-    stored = night.store.read(VISITS).where(on_day)
+    stored = night.of_day(VISITS)
     quality.record(
         night, quality.examined(stored, quality.visit_expectations(), subject=VISITS.name)
     )

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.landing import readable
 from jobs.runtime import Night, run_job
-from transforms import geography, network, tables
+from transforms import geography, network
 from transforms.errors import Failed
 from transforms.tables import REFERENCE_CELL_ZONES, REFERENCE_CELLS, REFERENCE_ZONES
 from transforms.wording import few, shown
@@ -29,7 +29,7 @@ def ingest_reference(night: Night) -> str:
     place, day = night.settings.place, F.lit(night.day.date)
     night.store.replace(REFERENCE_ZONES, _zone_rows(night, zones), day=night.day.date)
     night.store.replace(REFERENCE_CELLS, cells.withColumn("day", day), day=night.day.date)
-    stored_cells = night.store.read(REFERENCE_CELLS).where(F.col("day") == day)
+    stored_cells = night.of_day(REFERENCE_CELLS)
     pairs = geography.cell_zones(
         stored_cells,
         zones,
@@ -38,8 +38,8 @@ def ingest_reference(night: Night) -> str:
         min_presence=place.min_presence,
     )
     night.store.replace(REFERENCE_CELL_ZONES, pairs.withColumn("day", day), day=night.day.date)
-    stored_pairs = night.store.read(REFERENCE_CELL_ZONES).where(F.col("day") == day)
-    _name_unseen(night, zones, stored_pairs)
+    stored_pairs = night.of_day(REFERENCE_CELL_ZONES)
+    _name_unseen(night)
     return f"{len(zones)} zones, {stored_cells.count():,} cells, {stored_pairs.count():,} pairs"
 
 
@@ -71,15 +71,10 @@ def _more(items: Sequence[object]) -> str:
 
 def _cells(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
     """Sound cells of the day with their area."""
-    raw = night.landing.rows(tables.CELLS, day=night.day.date)
-    if raw is None:
-        raise Failed(
-            "cells", found="no file", expected="at least one", consequence="no event was read"
-        )
     zone_ids = [zone.zone_id for zone in zones]
     with readable("cells"):
         judged = (
-            network.judged_cells(raw, day=night.day.date)
+            night.landing.judged_cells(night.day.date)
             .transform(network.with_known_indoor_zones, zone_ids)
             .persist()
         )
@@ -101,10 +96,11 @@ def _tell_notices(night: Night, judged: DataFrame) -> None:
         )
 
 
-def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> None:
+def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> int:
     """Counts faulty rows by reason, names some, and stops the night when they are too many.
 
     Without a `name` the rows are of people: none is named, and small counts stay vague.
+    -> how many are sound
     """
     reasons = {r.fault: r.rows for r in network.faults_by_reason(judged).collect()}
     rows = sum(reasons.values())
@@ -120,6 +116,7 @@ def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | N
             f"{subject} left out: {told(sum(bad.values()))} of {told(rows)} ({'; '.join(parts)})"
         )
     must_be_mostly_sound(night, subject, bad=sum(bad.values()), rows=rows, told=told)
+    return reasons.get(None, 0)
 
 
 def _examine_people_and_outages(night: Night) -> None:
@@ -131,14 +128,14 @@ def _examine_people_and_outages(night: Night) -> None:
     }
     for subject, (frame, name) in judged.items():
         with readable(subject):
-            _tell_faults(night, frame, subject, name=name)
-            if subject != "outages" and network.sound(frame).isEmpty():
-                raise Failed(
-                    subject,
-                    found="no sound row",
-                    expected="at least one",
-                    consequence="no event was read",
-                )
+            sound = _tell_faults(night, frame, subject, name=name)
+        if subject != "outages" and not sound:
+            raise Failed(
+                subject,
+                found="no sound row",
+                expected="at least one",
+                consequence="no event was read",
+            )
 
 
 def must_be_mostly_sound(
@@ -173,9 +170,32 @@ def _zone_rows(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
     return night.spark.createDataFrame(rows, REFERENCE_ZONES.schema)
 
 
-def _name_unseen(night: Night, zones: Sequence[geography.Zone], pairs: DataFrame) -> None:
-    seen = {row.zone_id for row in pairs.select("zone_id").distinct().collect()}
-    unseen = [zone.zone_id for zone in zones if zone.zone_id not in seen]
+def stored_zones(night: Night) -> list[geography.Zone]:
+    """The zones of the night's day as `ingest_reference` stored them, in the order of their ids."""
+    return [
+        geography.Zone(
+            row.zone_id,
+            row.name,
+            row.centre_id,
+            row.centre_name,
+            row.kind,
+            row.opening_hours,
+            row.attraction,
+            bytes(row.geometry),
+        )
+        for row in night.of_day(REFERENCE_ZONES).orderBy("zone_id").collect()
+    ]
+
+
+def unseen_zones(night: Night) -> list[str]:
+    """Ids of the stored zones that no cell sees: nothing will ever be counted there."""
+    seen = night.of_day(REFERENCE_CELL_ZONES)
+    unseen = night.of_day(REFERENCE_ZONES).join(seen, on="zone_id", how="left_anti")
+    return [row.zone_id for row in unseen.select("zone_id").orderBy("zone_id").collect()]
+
+
+def _name_unseen(night: Night) -> None:
+    unseen = unseen_zones(night)
     if unseen:
         night.progress.note(
             f"zones that no cell sees (no data): {len(unseen)} "

@@ -110,6 +110,10 @@ class Landing:
             for row in rows
         )
 
+    def judged_cells(self, day: date) -> DataFrame:
+        """Cells of `day`, and faulty rows; with fault. Raises `Failed` when there is no file."""
+        return network.judged_cells(self._needed(tables.CELLS, day=day), day=day)
+
     def judged_residents(self) -> DataFrame:
         """area, residents, fault. Raises `Failed` when there is no file."""
         resolution = self.settings.people.catchment_resolution
@@ -126,8 +130,8 @@ class Landing:
             rows = self.spark.createDataFrame([], "cell_id string, from timestamp, to timestamp")
         return network.judged_outages(rows)
 
-    def _needed(self, contract: tables.Input) -> DataFrame:
-        rows = self.rows(contract)
+    def _needed(self, contract: tables.Input, *, day: date | None = None) -> DataFrame:
+        rows = self.rows(contract, day=day)
         if rows is None:
             raise Failed(
                 contract.name,

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.detect_visits import taking_part
 from jobs.ingest_decisions import ingest_decisions
+from jobs.ingest_reference import stored_zones
 from jobs.runtime import Night, run_job
 from transforms import (
     __version__,
@@ -66,7 +67,7 @@ def publish_products(night: Night) -> Published:
     published = published_release(night)
     if published is None:
         published = _spend_and_draw(night)
-    if not is_complete(night, published):
+    if published.anew or not is_complete(night, published):
         night.store.publish(_release(night, published))
         night.store.create(tables.TABLES)
     night.key.destroy()
@@ -81,12 +82,9 @@ def published_release(night: Night) -> Published | None:
 
 def is_complete(night: Night, published: Published) -> bool:
     """Every published table holds rows of the release."""
-    is_its_own = (F.col("day") == F.lit(night.day.date)) & (
-        F.col("release_id") == F.lit(published.release_id)
-    )
+    is_its_own = F.col("release_id") == F.lit(published.release_id)
     return all(
-        not night.store.read(product.table).where(is_its_own).isEmpty()
-        for product in NIGHTLY_PRODUCTS
+        not night.of_day(product.table).where(is_its_own).isEmpty() for product in NIGHTLY_PRODUCTS
     )
 
 
@@ -111,7 +109,7 @@ def _spend_and_draw(night: Night) -> Published:
     for calibration in calibrations:
         left = left.spend(calibration.rho, on=calibration.measure.full_name)
     published = Published(f"{night.day.date}-1", night.now())
-    visits = night.store.read(VISITS).where(F.col("day") == F.lit(night.day.date)).persist()
+    visits = night.of_day(VISITS).persist()
     _draw(night, published.release_id, _counts(night, visits, calibrations), calibrations)
     visits.unpersist()
     _enter(night, published, night.day.date, calibrations)
@@ -132,7 +130,7 @@ def _leave_out_late_opt_outs(night: Night) -> None:
         .transform(pseudonyms.pseudonymised, read_key=night.key)
         .withColumn("day", F.lit(night.day.date))
     )
-    visits_of_day = night.store.read(VISITS).where(F.col("day") == F.lit(night.day.date))
+    visits_of_day = night.of_day(VISITS)
     if not visits_of_day.join(out, on="pseudonym", how="left_semi").isEmpty():
         night.store.delete_matching(VISITS, out, on=("day", "pseudonym"))
 
@@ -152,11 +150,8 @@ def taking_part_by_decision(night: Night) -> DataFrame:
 def _counts(night: Night, visits: DataFrame, calibrations: Iterable[Calibration]) -> DataFrame:
     """Exact sums of all measures over their public domains; only `noised` may read them."""
     day = night.day
-    zones = _zones(night)
-    pairs = night.spark.createDataFrame(
-        geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km),
-        "origin_zone_id string, destination_zone_id string",
-    )
+    zones = stored_zones(night)
+    pairs = public_pairs(night, zones)
     areas = _residents(night).select("area").withColumnRenamed("area", "home_area")
     domains = metrics.public_domain(
         zones=_column(night, "zone_id string", [zone.zone_id for zone in zones]),
@@ -179,25 +174,16 @@ def _counts(night: Night, visits: DataFrame, calibrations: Iterable[Calibration]
     return reduce(DataFrame.unionByName, counts)
 
 
+def public_pairs(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
+    """Pairs whose flows are published. -> origin_zone_id, destination_zone_id."""
+    return night.spark.createDataFrame(
+        geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km),
+        "origin_zone_id string, destination_zone_id string",
+    )
+
+
 def _column(night: Night, schema: str, values: Sequence[object]) -> DataFrame:
     return night.spark.createDataFrame([(value,) for value in values], schema)
-
-
-def _zones(night: Night) -> list[geography.Zone]:
-    rows = night.store.read(REFERENCE_ZONES).where(F.col("day") == F.lit(night.day.date))
-    return [
-        geography.Zone(
-            row.zone_id,
-            row.name,
-            row.centre_id,
-            row.centre_name,
-            row.kind,
-            row.opening_hours,
-            row.attraction,
-            bytes(row.geometry),
-        )
-        for row in rows.orderBy("zone_id").collect()
-    ]
 
 
 def _draw_participants(night: Night) -> None:
@@ -295,9 +281,8 @@ def _enter(
 
 
 def _release(night: Night, published: Published) -> disclosure.Release:
-    on_day = F.col("day") == F.lit(night.day.date)
-    zones = night.store.read(REFERENCE_ZONES).where(on_day)
-    cell_zones = night.store.read(REFERENCE_CELL_ZONES).where(on_day)
+    zones = night.of_day(REFERENCE_ZONES)
+    cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     outages = network.sound(night.landing.judged_outages())
     hours = network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours)
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))

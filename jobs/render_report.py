@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.runtime import Night, run_job
@@ -21,11 +21,10 @@ _DAYS_SHOWN = 28
 def render_report(night: Night) -> Path:
     """Writes the report of the night and returns its path."""
     day = night.day.date
-    on_day = F.col("day") == F.lit(day)
     recent = (F.col("day") <= F.lit(day)) & (
         F.col("day") > F.lit(day - timedelta(days=_DAYS_SHOWN))
     )
-    hours = _pandas(night, tables.ZONE_HOURS.table, recent)
+    hours = _pandas(night.store.read(tables.ZONE_HOURS.table).where(recent))
     if hours.empty:
         raise Failed(
             f"report of {day}",
@@ -33,20 +32,20 @@ def render_report(night: Night) -> Path:
             expected="a published night",
             consequence="no report was written",
         )
-    ledger = night.store.read(RELEASES).where(on_day & (F.col("product") != PARTICIPANTS.product))
-    releases = _naive_to_utc(ledger.toPandas())
+    ledger = night.of_day(RELEASES).where(F.col("product") != PARTICIPANTS.product)
+    releases = _pandas(ledger)
     privacy = night.settings.privacy
     page = report.night_report(
         report.ReportTables(
-            zones=_pandas(night, REFERENCE_ZONES, on_day).drop(columns="geometry"),
+            zones=_pandas(night.of_day(REFERENCE_ZONES)).drop(columns="geometry"),
             zone_hours=hours,
-            zone_days=_pandas(night, tables.ZONE_DAYS.table, on_day),
-            zone_dwell=_pandas(night, tables.ZONE_DWELL.table, on_day),
-            zone_flows=_pandas(night, tables.ZONE_FLOWS.table, on_day),
-            zone_catchment=_pandas(night, tables.ZONE_CATCHMENT.table, on_day),
+            zone_days=_pandas(night.of_day(tables.ZONE_DAYS.table)),
+            zone_dwell=_pandas(night.of_day(tables.ZONE_DWELL.table)),
+            zone_flows=_pandas(night.of_day(tables.ZONE_FLOWS.table)),
+            zone_catchment=_pandas(night.of_day(tables.ZONE_CATCHMENT.table)),
             releases=releases,
-            rejected=_pandas(night, REJECTED, on_day),
-            run=_run(night, on_day),
+            rejected=_pandas(night.of_day(REJECTED)),
+            run=_run(night),
         ),
         day=day,
         timezone=night.settings.timezone,
@@ -63,25 +62,18 @@ def render_report(night: Night) -> Path:
     return path
 
 
-def _pandas(night: Night, table: tables.Table, condition: Column) -> pd.DataFrame:
-    return _naive_to_utc(_rows(night, table, condition).toPandas())
-
-
-def _rows(night: Night, table: tables.Table, condition: Column) -> DataFrame:
-    return night.store.read(table).where(condition)
-
-
-def _naive_to_utc(frame: pd.DataFrame) -> pd.DataFrame:
+def _pandas(frame: DataFrame) -> pd.DataFrame:
     """Spark hands instants over without their timezone, which is the session's: UTC."""
-    for name in frame.select_dtypes("datetime").columns:
-        frame[name] = frame[name].dt.tz_localize("UTC")
-    return frame
+    rows: pd.DataFrame = frame.toPandas()
+    for name in rows.select_dtypes("datetime").columns:
+        rows[name] = rows[name].dt.tz_localize("UTC")
+    return rows
 
 
-def _run(night: Night, on_day: Column) -> dict[str, object]:
+def _run(night: Night) -> dict[str, object]:
     row = (
-        night.store.read(RUNS)
-        .where(on_day & (F.col("outcome") == "published"))
+        night.of_day(RUNS)
+        .where(F.col("outcome") == "published")
         .drop("files_read")
         .orderBy(F.desc("ended_at"))
         .first()

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pyspark import SparkConf, SparkContext
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs.keys import KeyFile
@@ -27,6 +28,7 @@ from jobs.store import Store
 from transforms.days import LocalDay
 from transforms.errors import Failed, FootfallError, Misused
 from transforms.settings import Settings, merged, settings_from
+from transforms.tables import Table
 from transforms.wording import shown
 
 Result = TypeVar("Result")
@@ -82,6 +84,10 @@ class Night:
     progress: Progress
     now: Callable[[], datetime]
     run_id: str
+
+    def of_day(self, table: Table) -> DataFrame:
+        """A table's rows of the night's day."""
+        return self.store.read(table).where(F.col("day") == F.lit(self.day.date))
 
 
 def utc_now() -> datetime:

@@ -8,11 +8,11 @@ from pyspark.sql import functions as F
 from rich.table import Table
 from rich.text import Text
 
+from jobs.ingest_reference import unseen_zones
 from jobs.runtime import Night
 from transforms import budget
 from transforms.tables import (
     PARTICIPANTS,
-    REFERENCE_CELL_ZONES,
     REFERENCE_ZONES,
     RELEASES,
     RUNS,
@@ -37,9 +37,8 @@ def show_summary(night: Night, report: Path) -> None:
 
 
 def _busiest_zones(night: Night) -> Table:
-    on_day = F.col("day") == F.lit(night.day.date)
-    names = night.store.read(REFERENCE_ZONES).where(on_day).select("zone_id", "name")
-    days = night.store.read(ZONE_DAYS.table).where(on_day)
+    names = night.of_day(REFERENCE_ZONES).select("zone_id", "name")
+    days = night.of_day(ZONE_DAYS.table)
     rows = (
         days.where(F.col("visitors").isNotNull())
         .join(names, on="zone_id", how="left")
@@ -70,9 +69,7 @@ def _or_suppressed(value: float | None, form: str) -> str:
 
 def _budget_lines(night: Night) -> list[str]:
     """What the night cost, and how much of it stays hidden."""
-    ledger = night.store.read(RELEASES).where(
-        (F.col("day") == F.lit(night.day.date)) & (F.col("product") != PARTICIPANTS.product)
-    )
+    ledger = night.of_day(RELEASES).where(F.col("product") != PARTICIPANTS.product)
     rows = ledger.collect()
     rho, privacy = sum(row.rho for row in rows), night.settings.privacy
     at = ", ".join(
@@ -88,12 +85,7 @@ def _budget_lines(night: Night) -> list[str]:
 
 
 def _run_lines(night: Night) -> list[str]:
-    run = (
-        night.store.read(RUNS)
-        .where((F.col("day") == F.lit(night.day.date)) & F.col("rows_in").isNotNull())
-        .orderBy(F.desc("ended_at"))
-        .first()
-    )
+    run = night.of_day(RUNS).where(F.col("rows_in").isNotNull()).orderBy(F.desc("ended_at")).first()
     if run is None:
         return []
     return [
@@ -104,10 +96,5 @@ def _run_lines(night: Night) -> list[str]:
 
 
 def _unseen_lines(night: Night) -> list[str]:
-    """Zones that no cell sees: nothing will ever be counted there."""
-    on_day = F.col("day") == F.lit(night.day.date)
-    seen = night.store.read(REFERENCE_CELL_ZONES).where(on_day)
-    zones = night.store.read(REFERENCE_ZONES).where(on_day)
-    unseen = zones.join(seen, on="zone_id", how="left_anti").orderBy("zone_id")
-    names = [row.zone_id for row in unseen.select("zone_id").collect()]
-    return [f"no cell sees: {', '.join(names)}"] if names else []
+    unseen = unseen_zones(night)
+    return [f"no cell sees: {', '.join(unseen)}"] if unseen else []

@@ -8,17 +8,16 @@ from collections.abc import Hashable
 import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
+from jobs.ingest_reference import stored_zones
+from jobs.publish_products import public_pairs
 from jobs.runtime import Night
 from tests.oracle import Exact
-from transforms import geography, metrics
+from transforms import metrics
 from transforms.disclosure import bounded
 from transforms.tables import (
     MEASURES,
     REFERENCE_CELL_ZONES,
-    REFERENCE_ZONES,
     REJECTED,
     VISITS,
     Measure,
@@ -38,6 +37,13 @@ def rejected(night: Night) -> dict[str, int]:
     """Event rows left out, by reason."""
     rows = stored(night, REJECTED)
     return dict(zip(rows["reason"], rows["rows"], strict=True))
+
+
+def assert_agrees(night: Night, exact: Exact) -> None:
+    """Places, stays and sums are those of the oracle."""
+    assert_cell_zones_agree(night, exact)
+    assert_visits_agree(night, exact)
+    assert_sums_agree(night, exact)
 
 
 def assert_cell_zones_agree(night: Night, exact: Exact) -> None:
@@ -72,26 +78,8 @@ def _days_of_people(visits: pd.DataFrame, who: str) -> Counter[frozenset[Hashabl
 
 def assert_sums_agree(night: Night, exact: Exact) -> None:
     """All measures, bounded and exact. Where a keyed hash breaks a tie, within what it may do."""
-    zones = [
-        geography.Zone(
-            row.zone_id,
-            row.name,
-            row.centre_id,
-            row.centre_name,
-            row.kind,
-            row.opening_hours,
-            row.attraction,
-            bytes(row.geometry),
-        )
-        for row in night.store.read(REFERENCE_ZONES).where(_of_day(night)).collect()
-    ]
-    pairs = geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km)
     contributions = metrics.contributions(
-        night.store.read(VISITS).where(_of_day(night)),
-        day=night.day,
-        pairs=night.spark.createDataFrame(
-            pairs, "origin_zone_id string, destination_zone_id string"
-        ),
+        night.of_day(VISITS), day=night.day, pairs=public_pairs(night, stored_zones(night))
     )
     for measure in MEASURES:
         name = measure.full_name
@@ -111,7 +99,3 @@ def _assert_sums_of_one_agree(kept: pd.DataFrame, measure: Measure, exact: Exact
     both = ours.merge(theirs, on=key, how="outer").fillna({"ours": 0})
     wrong = both[~both["ours"].between(both["units_least"], both["units_most"])]
     assert wrong.empty, f"{measure.full_name}\n{wrong}"
-
-
-def _of_day(night: Night) -> Column:
-    return F.col("day") == F.lit(night.day.date)

@@ -19,12 +19,12 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from jobs import make_world
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.landing import Landing
 from jobs.run_night import run_night
 from jobs.runtime import Night, load_settings, run_job
+from tests.small_world import landing_of_small_world
 from transforms.errors import Failed
 from transforms.tables import QUALITY, REFERENCE_ZONES, RUNS, Table
 
@@ -91,10 +91,7 @@ class Site:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landing files of a small sound world."""
     out = tmp_path_factory.mktemp("world") / "world"
-    options = {"--subscribers": "300", "--centres": "4", "--last-day": DAY, "--out": str(out)}
-    geography = ["--geography", str(PROJECT / "conf/demo_geography.toml")]
-    assert make_world.main([*(part for pair in options.items() for part in pair), *geography]) == 0
-    return out / "landing"
+    return landing_of_small_world(out, subscribers=300, centres=4, last_day=DAY)
 
 
 @pytest.fixture

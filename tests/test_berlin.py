@@ -13,9 +13,7 @@ from pyspark.sql import SparkSession
 from jobs.run_night import run_night
 from jobs.runtime import Night, run_job
 from tests.agreement import (
-    assert_cell_zones_agree,
-    assert_sums_agree,
-    assert_visits_agree,
+    assert_agrees,
     rejected,
     stored,
 )
@@ -144,6 +142,4 @@ def test_every_row_is_accounted_for_as_the_oracle_does(ran: Ran, exact: Exact) -
 
 
 def test_places_stays_and_sums_are_those_of_the_oracle(ran: Ran, exact: Exact) -> None:
-    assert_cell_zones_agree(ran.night, exact)
-    assert_visits_agree(ran.night, exact)
-    assert_sums_agree(ran.night, exact)
+    assert_agrees(ran.night, exact)

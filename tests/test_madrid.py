@@ -17,9 +17,7 @@ from jobs.ingest_reference import ingest_reference
 from jobs.run_night import run_night
 from jobs.runtime import Night, run_job
 from tests.agreement import (
-    assert_cell_zones_agree,
-    assert_sums_agree,
-    assert_visits_agree,
+    assert_agrees,
     rejected,
     stored,
 )
@@ -183,9 +181,7 @@ def test_both_spellings_of_a_time_are_read(in_volume: Ran) -> None:
 def test_places_stays_and_sums_in_volume_are_those_of_the_oracle(
     in_volume: Ran, in_volume_exact: Exact
 ) -> None:
-    assert_cell_zones_agree(in_volume.night, in_volume_exact)
-    assert_visits_agree(in_volume.night, in_volume_exact)
-    assert_sums_agree(in_volume.night, in_volume_exact)
+    assert_agrees(in_volume.night, in_volume_exact)
     assert stored(in_volume.night, VISITS)["pseudonym"].nunique() > 500
 
 
@@ -216,7 +212,5 @@ def test_a_cell_without_a_range_gets_that_of_its_type(older: Ran) -> None:
 def test_places_stays_and_sums_of_the_older_layout_are_those_of_the_oracle(
     older: Ran, older_exact: Exact
 ) -> None:
-    assert_cell_zones_agree(older.night, older_exact)
-    assert_visits_agree(older.night, older_exact)
-    assert_sums_agree(older.night, older_exact)
+    assert_agrees(older.night, older_exact)
     assert set(stored(older.night, VISITS)["kind"]) == {"visit", "pass_by", "resident"}

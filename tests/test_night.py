@@ -23,18 +23,18 @@ from nbclient import NotebookClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import make_world
 from jobs.publish_products import _counts  # exact sums: for this comparison only
 from jobs.run_night import run_night
 from jobs.runtime import Night, load_settings, night_of
+from tests.agreement import assert_cell_zones_agree
 from tests.oracle import Exact, exact_night
+from tests.small_world import landing_of_small_world
 from transforms.budget import calibrated
 from transforms.disclosure import UNITS
 from transforms.tables import (
     MEASURES,
     NIGHTLY_PRODUCTS,
     NOISY_CELLS,
-    REFERENCE_CELL_ZONES,
     REJECTED,
     RELEASES,
     RUNS,
@@ -72,9 +72,9 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     root = tmp_path_factory.mktemp("night")
-    options = ["--subscribers", "1500", "--centres", "6", "--days", "1", "--seed", "5"]
-    assert make_world.main(["--out", str(root / "world"), "--last-day", str(DAY), *options]) == 0
-    landing = root / "world" / "landing"
+    landing = landing_of_small_world(
+        root / "world", subscribers=1500, centres=6, last_day=str(DAY), seed=5
+    )
     conf = root / "night.toml"
     conf.write_text(CONF.format(landing=landing, root=root))
     night = night_of(load_settings(str(conf)), DAY, spark, now=lambda: NOW)
@@ -109,10 +109,7 @@ def test_every_row_read_is_accounted_for_as_the_oracle_does(ran: Ran, exact: Exa
 
 
 def test_cells_see_the_zones_the_oracle_says(ran: Ran, exact: Exact) -> None:
-    ours = ran.table(REFERENCE_CELL_ZONES.name)
-    both = ours.merge(exact.cell_zones, on=["cell_id", "zone_id"], how="outer", indicator=True)
-    assert (both["_merge"] == "both").all()
-    np.testing.assert_allclose(both["probability_x"], both["probability_y"], rtol=1e-6)
+    assert_cell_zones_agree(ran.night, exact)
 
 
 def test_visits_are_those_of_the_oracle(ran: Ran, exact: Exact) -> None:

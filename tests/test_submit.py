@@ -22,12 +22,12 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from jobs import make_world
 from jobs.detect_visits import detect_visits
 from jobs.ingest_reference import ingest_reference
 from jobs.publish_products import publish_products
 from jobs.render_report import render_report
 from jobs.runtime import run_job
+from tests.small_world import landing_of_small_world
 from transforms.tables import NIGHTLY_PRODUCTS, RELEASES, RUNS, TABLES
 
 pytestmark = pytest.mark.slow
@@ -49,10 +49,7 @@ JOBS = (
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landing files of a tiny world."""
     out = tmp_path_factory.mktemp("world") / "world"
-    options = {"--subscribers": "200", "--centres": "3", "--last-day": DAY, "--out": str(out)}
-    geography = ["--geography", str(PROJECT / "conf/demo_geography.toml")]
-    assert make_world.main([*(part for pair in options.items() for part in pair), *geography]) == 0
-    return out / "landing"
+    return landing_of_small_world(out, subscribers=200, centres=3, last_day=DAY)
 
 
 @pytest.fixture(scope="module")
