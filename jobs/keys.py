@@ -25,7 +25,7 @@ class KeyFile:
 
     @classmethod
     def of(cls, folder: str, day: date) -> KeyFile:
-        return cls(str(Path(folder).resolve() / f"{day.isoformat()}.key"))
+        return cls(f"{folder}/{day.isoformat()}.key")
 
     def make(self) -> None:
         """A fresh random key; one left behind by a night that did not end is overwritten."""

@@ -130,11 +130,24 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def load_settings(conf: str, overrides: Mapping[str, str | None] | None = None) -> Settings:
-    """`base.toml` with `conf` on top, then paths given on the command line."""
+    """`base.toml` with `conf` on top, then paths given on the command line.
+
+    A relative path is meant from the folder the job is started in. Spark, Delta and workers each
+    have a folder of their own, so all paths are made absolute here, once.
+    """
     overlay = _toml(Path(conf))
     raw = overlay if Path(conf).name == "base.toml" else merged(_toml(_base(conf)), overlay)
-    paths = {name: path for name, path in (overrides or {}).items() if path is not None}
-    return settings_from(merged(raw, {"paths": paths} if paths else {}), name=conf)
+    given = {name: path for name, path in (overrides or {}).items() if path is not None}
+    raw = merged(raw, {"paths": given} if given else {})
+    if isinstance(raw.get("paths"), Mapping):
+        raw["paths"] = {name: _absolute(path) for name, path in raw["paths"].items()}
+    return settings_from(raw, name=conf)
+
+
+def _absolute(path: object) -> object:
+    """A folder of this machine in full; addresses, and what validation will refuse, as they are."""
+    is_here = isinstance(path, str) and path and "://" not in path
+    return os.path.abspath(path) if is_here else path
 
 
 def _base(conf: str) -> Path:

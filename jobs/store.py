@@ -5,7 +5,6 @@ The published root has one way in: `Store.publish`, which takes a `Release` and 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,8 +40,6 @@ class Store:
 
     def path(self, table: Table) -> str:
         root = self.published if table.root == "published" else self.restricted
-        if "://" not in root:
-            root = os.path.abspath(root)  # Delta would look below the session's own warehouse
         return f"{root.rstrip('/')}/{table.path}"
 
     def exists(self, table: Table) -> bool:

@@ -229,7 +229,30 @@ def test_roots_that_are_equal_or_nested_are_refused(restricted: str, published: 
     ],
 )
 def test_roots_that_only_look_alike_are_fine(restricted: str, published: str) -> None:
-    valid({"paths": {"restricted": restricted, "published": published}})
+    paths = {"restricted": restricted, "published": published, "keys": "/k", "reports": "/r"}
+    valid({"paths": paths})
+
+
+def test_keys_and_reports_need_a_folder_when_the_tables_lie_elsewhere() -> None:
+    found = complaint_about({"paths": {"restricted": "s3a://safe/here"}})
+    for name in ("keys", "reports"):
+        assert f"paths.{name}: must be named as a mounted folder" in found
+    assert "found 's3a://safe/keys'" in complaint_about({"paths": {"keys": "s3a://safe/keys"}})
+
+
+def test_relative_paths_are_meant_from_the_folder_the_job_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[paths]\nlanding = "in/../landing"\nkeys = "secret"\npublished = "file:///sold"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    paths = load_settings("own.toml", {"restricted": "safe", "landing": None}).paths
+    assert paths.landing == str(tmp_path / "landing")
+    assert paths.restricted == str(tmp_path / "safe")
+    assert paths.keys_folder == str(tmp_path / "secret")
+    assert paths.reports_folder == str(tmp_path / "safe/reports")
+    assert paths.published == "file:///sold"
 
 
 @pytest.mark.parametrize("name", ["landing", "keys"])

@@ -240,7 +240,10 @@ class Submitted:
 def submitted(
     landing: Path, package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Submitted]:
-    """A whole night on two executors in processes of their own, started far from the project."""
+    """A whole night on two executors in processes of their own, started far from the project.
+
+    Its paths are relative to where it is started: neither Delta nor an executor is there.
+    """
     root = tmp_path_factory.mktemp("submitted")
     for name in ("work", "eventlog", "output"):
         (root / name).mkdir()
@@ -254,11 +257,12 @@ def submitted(
     }
     command = [
         Path(sys.executable).parent / "spark-submit",
-        *("--master", "local-cluster[2,1,1024]"),
+        *("--master", "local-cluster[2,1,2048]"),
         *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
         *("--py-files", package, PROJECT / "jobs/run_night.py"),
-        *("--conf", PROJECT / "conf/demo.toml", "--day", DAY, "--landing", landing),
-        *("--restricted", root / "restricted", "--published", root / "published"),
+        *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
+        *("--landing", os.path.relpath(landing, root / "work")),
+        *("--restricted", "../restricted", "--published", "../published"),
     ]
     done = ended(command, cwd=root / "work")
     (root / "output/stdout").write_text(done.stdout)
@@ -300,7 +304,7 @@ def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted)
     events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
     [properties] = [e["Spark Properties"] for e in events if "Spark Properties" in e]
     given: dict[str, Any] = dict(properties)
-    assert given["spark.master"] == "local-cluster[2,1,1024]"
+    assert given["spark.master"] == "local-cluster[2,1,2048]"
     assert given["spark.sql.shuffle.partitions"] == "2"
     assert given["spark.sql.session.timeZone"] == "UTC"
     hosts = {e["Executor ID"] for e in events if e["Event"] == "SparkListenerExecutorAdded"}

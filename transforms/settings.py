@@ -42,8 +42,8 @@ class Paths(_Section):
     landing: str = Field(min_length=1)
     restricted: str = Field(min_length=1)
     published: str = Field(min_length=1)
-    keys: str | None = Field(default=None, min_length=1)
-    reports: str | None = Field(default=None, min_length=1)
+    keys: str | None = Field(default=None, min_length=1, validate_default=True)
+    reports: str | None = Field(default=None, min_length=1, validate_default=True)
 
     @property
     def keys_folder(self) -> str:
@@ -65,6 +65,15 @@ class Paths(_Section):
     def _keys_apart_from_published(cls, keys: str | None, info: ValidationInfo) -> str | None:
         _must_be_apart("keys", keys, info.data.get("published"))
         return keys
+
+    @field_validator("keys", "reports")
+    @classmethod
+    def _a_folder(cls, path: str | None, info: ValidationInfo) -> str | None:
+        """Keys and reports are plain files: they can't follow `restricted` to other storage."""
+        where = path or info.data.get("restricted", "")
+        if "://" in where:
+            raise ValueError(f"must be named as a mounted folder, found {where!r}")
+        return path
 
 
 def _must_be_apart(name: str, path: str | None, published: str | None) -> None:
