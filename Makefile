@@ -31,8 +31,8 @@ world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=
 	@$(BIN)/python -m jobs.make_world --out demo --subscribers $(SUBSCRIBERS) --centres $(CENTRES) \
 		--days $(DAYS) --last-day $(DAY) --seed $(SEED)
 
-night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml
-	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY)
+night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml RESTATE=1
+	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY) $(if $(RESTATE),--restate)
 
 report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)

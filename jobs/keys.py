@@ -7,11 +7,48 @@ import secrets
 import stat
 from dataclasses import dataclass
 from datetime import date
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Protocol
 
-from transforms.errors import Refused
+from transforms.errors import Misused, Refused
 
 KEY_BYTES = 32
+PLUGINS = "footfall.key_stores"
+"""Entry points of this group are key stores by name: callables of `folder` and `day`."""
+
+
+class KeyStore(Protocol):
+    """Where one day's key lives, in a file or in a key management service.
+
+    It travels to the workers, which call it: it must be picklable, hold no key itself, and be
+    able to reach the key from every worker.
+    """
+
+    def make(self) -> None:
+        """Makes a fresh random key of `KEY_BYTES`; one that is there already is lost."""
+
+    def __call__(self) -> bytes:
+        """The key. Raises `Refused` when there is none or others can read it."""
+
+    def destroy(self) -> None:
+        """Makes the key unrecoverable; without a key there is nothing to do."""
+
+
+def key_store(name: str, *, folder: str, day: date) -> KeyStore:
+    """The store that the settings name: `file`, or an installed plug-in. Raises `Misused`."""
+    if name == "file":
+        return KeyFile.of(folder, day)
+    known = {plugin.name: plugin for plugin in entry_points(group=PLUGINS)}
+    if name not in known:
+        raise Misused(
+            "settings keys.store",
+            found=ascii(name),
+            expected=f"one of {', '.join(sorted(['file', *known]))}",
+            consequence="nothing was read",
+        )
+    store: KeyStore = known[name].load()(folder=folder, day=day)
+    return store
 
 
 @dataclass(frozen=True)
@@ -44,7 +81,7 @@ class KeyFile:
         path = Path(self.path)
         if not path.exists():
             raise self._refusal("none")
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        if any(stat.S_IMODE(one.stat().st_mode) & 0o077 for one in (path, path.parent)):
             raise self._refusal("one that others can read")
         key = path.read_bytes()
         if len(key) != KEY_BYTES:

@@ -4,7 +4,8 @@
     reference ─┼─> visits ─> noise, once ─> ledger ─> published tables ─> report
     events ────┘   (pseudonyms of the day)
 
-Safe to repeat: a night is released once, and a repeat changes nothing.
+Safe to repeat: a night is released once, and a repeat changes nothing. One that was cut short is
+finished from where it stood.
 """
 
 from __future__ import annotations
@@ -13,30 +14,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from jobs import ledger
 from jobs.detect_visits import Accounting, detect_visits
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
-from jobs.publish_products import is_complete, publish_products, published_release
+from jobs.publish_products import publish_products
 from jobs.render_report import render_report
-from jobs.runtime import Night, run_job
+from jobs.runtime import RESTATE, Night, run_job
 from jobs.summary import show_summary
 from transforms.errors import Refused
 from transforms.tables import RUNS
 
 
-def run_night(night: Night) -> None:
+def run_night(night: Night, *, restate: bool = False) -> None:
     """Every step of one night, in order; any error stops it before anything is published."""
     night.progress.headline(f"Footfall, night of {night.day.date} ({night.settings.timezone})")
-    published = published_release(night)
-    if published is not None and is_complete(night, published):
-        night.progress.note(f"{published.release_id} is published: nothing to do")
+    newest = ledger.newest(night)
+    if newest is not None and newest.is_closed and not restate:
+        night.progress.note(f"{newest.release_id} is published: nothing to do")
     else:
         with recorded(night) as run:
-            night.progress.step(ingest_decisions, night)
-            night.progress.step(ingest_reference, night)
-            if published is None:
+            if not ledger.is_drawn(night, ledger.open_or_next(night)):
+                night.progress.step(ingest_decisions, night)
+                night.progress.step(ingest_reference, night)
                 run.accounting = night.progress.step(detect_visits, night)
-            night.progress.step(publish_products, night)
+            night.progress.step(publish_products, night, restate=restate)
     report = night.progress.step(render_report, night)
     show_summary(night, report)
 
@@ -80,4 +82,4 @@ def recorded(night: Night) -> Iterator[Run]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(run_night, description=__doc__ or ""))
+    sys.exit(run_job(run_night, description=__doc__ or "", flags=RESTATE))

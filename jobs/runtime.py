@@ -12,7 +12,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs.keys import KeyFile
+from jobs import lease
+from jobs.keys import KeyStore, key_store
 from jobs.landing import Landing, read_failure
 from jobs.store import Store
 from transforms.days import LocalDay
@@ -37,6 +38,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # PySpark's remark on the UDFs of h3_pyspark, in every process that imports them.
 _REMARK = "Cannot infer the eval type"
 warnings.filterwarnings("ignore", _REMARK)
+
+RESTATE = {"restate": "publish a published night anew, from what its privacy budget has left"}
 
 ESSENTIALS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -57,11 +60,11 @@ class Progress:
     def headline(self, text: str) -> None:
         self.console.print(text, style="bold", markup=False)
 
-    def step(self, step: Callable[[Night], Result], night: Night) -> Result:
+    def step(self, step: Callable[..., Result], night: Night, **options: bool) -> Result:
         """Runs a step and prints one line when it ends."""
         name, started = step.__name__.replace("_", " "), time.monotonic()
         with self.console.status(f"{name} …"):
-            result = step(night)
+            result = step(night, **options)
         seconds = time.monotonic() - started
         self.console.print(f"  {name:<18} {seconds:6.1f} s   {result}", markup=False)
         return result
@@ -80,10 +83,12 @@ class Night:
     spark: SparkSession
     store: Store
     landing: Landing
-    key: KeyFile
+    key: KeyStore
     progress: Progress
     now: Callable[[], datetime]
     run_id: str
+    confirm_alone: Callable[[], None] = lambda: None
+    """Raises `Refused` once another job has taken over the warehouse."""
 
     def of_day(self, table: Table) -> DataFrame:
         """A table's rows of the night's day."""
@@ -109,7 +114,7 @@ def night_of(
         spark=spark,
         store=Store(spark, paths.restricted, paths.published),
         landing=Landing(spark, settings),
-        key=KeyFile.of(paths.keys_folder, day),
+        key=key_store(settings.keys.store, folder=paths.keys_folder, day=day),
         progress=progress or Progress(),
         now=now,
         run_id=uuid.uuid4().hex,
@@ -146,8 +151,9 @@ def load_settings(conf: str, overrides: Mapping[str, str | None] | None = None) 
 
 def _absolute(path: object) -> object:
     """A folder of this machine in full; addresses, and what validation will refuse, as they are."""
-    is_here = isinstance(path, str) and path and "://" not in path
-    return os.path.abspath(path) if is_here else path
+    if not isinstance(path, str) or not path or "://" in path:
+        return path
+    return os.path.abspath(path)
 
 
 def _base(conf: str) -> Path:
@@ -246,22 +252,37 @@ def _profile(name: str, conf: str) -> dict[str, str]:
 
 
 def run_job(
-    step: Callable[[Night], object],
+    step: Callable[..., object],
     *,
     description: str,
+    flags: Mapping[str, str] | None = None,
+    writes: bool = True,
     argv: Sequence[str] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> int:
-    """Parses arguments, runs `step`, and turns every ending into an exit code."""
-    options = arguments(description).parse_args(argv)
+    """Parses arguments, runs `step` on the night, and turns every ending into an exit code.
+
+    flags: names of yes-or-no options and their help; `step` takes each by its name. A step that
+    `writes` has the warehouse to itself.
+    """
+    parser = arguments(description)
+    for flag, meaning in (flags or {}).items():
+        parser.add_argument(f"--{flag}", action="store_true", help=meaning)
+    options = parser.parse_args(argv)
     with exit_codes() as ending:
         roots = ("landing", "restricted", "published")
         overrides = {name: getattr(options, name) for name in roots}
         settings = load_settings(options.conf, overrides)
         day = parsed_day(options.day, settings=settings, now=now())
         name = f"{step.__name__} {day}"
+        chosen = {flag: getattr(options, flag) for flag in flags or {}}
         with _session_of_job(settings, conf=options.conf, name=name) as spark:
-            step(night_of(settings, day, spark, now=now))
+            night = night_of(settings, day, spark, now=now)
+            if not writes:
+                step(night, **chosen)
+                return ending.code
+            with lease.held(spark, settings.paths.restricted, work=name) as confirm:
+                step(replace(night, confirm_alone=confirm), **chosen)
     return ending.code
 
 

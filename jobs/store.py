@@ -84,11 +84,12 @@ class Store:
         self._must_be_restricted(table)
         self._replace(table, frame, where)
 
-    def append(self, table: Table, frame: DataFrame) -> None:
+    def append(self, table: Table, frame: DataFrame, *, once: str | None = None) -> None:
+        """Adds rows. What is appended `once` under a name is never appended again under it."""
         self._must_be_restricted(table)
         self._create(table)
         with _named_rules(table):
-            _writer(table, frame).mode("append").save(self.path(table))
+            _writer(table, frame, once=once).mode("append").save(self.path(table))
 
     def merge(self, table: Table, frame: DataFrame) -> None:
         """Rows of `frame` replace those with the same key and join the others."""
@@ -137,7 +138,9 @@ class Store:
             self.spark.conf.set(_VACUUM_GUARD, guarded)
 
     def publish(self, release: Release) -> None:
-        """Writes a release's rows of its day into every published table."""
+        """Writes a release's rows of its day into every published table, each once: a table that
+        holds the release already, or held it before a later one, stays as it is.
+        """
         if not isinstance(release, Release):
             raise TypeError(f"a {type(release).__name__} can't be published: only a Release can")
         for table in release.tables:
@@ -145,15 +148,24 @@ class Store:
                 raise TypeError(f"{table.name} is {table.root}: a Release may not hold it")
         with ThreadPoolExecutor(3) as pool:  # small tables: most of a write is waiting
             written = [
-                pool.submit(self._replace, table, frame, {"day": release.day})
+                pool.submit(
+                    self._replace, table, frame, {"day": release.day}, once=release.release_id
+                )
                 for table, frame in release.tables.items()
             ]
         for one in written:
             one.result()
 
-    def _replace(self, table: Table, frame: DataFrame, where: Mapping[str, date | str]) -> None:
+    def _replace(
+        self,
+        table: Table,
+        frame: DataFrame,
+        where: Mapping[str, date | str],
+        *,
+        once: str | None = None,
+    ) -> None:
         self._create(table)
-        writer = _writer(table, frame).mode("overwrite")
+        writer = _writer(table, frame, once=once).mode("overwrite")
         if where:
             writer = writer.option("replaceWhere", _equal(where))
         with _named_rules(table):
@@ -183,8 +195,13 @@ def _through_schema(table: Table, frame: DataFrame) -> DataFrame:
     return frame.to(_nullable(table.schema))
 
 
-def _writer(table: Table, frame: DataFrame) -> Any:
-    return _through_schema(table, frame).write.format("delta")
+def _writer(table: Table, frame: DataFrame, *, once: str | None = None) -> Any:
+    writer = _through_schema(table, frame).write.format("delta")
+    if once is None:
+        return writer
+    # Delta's own idempotence: the commit carries the name, and a second one of it is skipped,
+    # also when both are under way at the same moment.
+    return writer.option("txnAppId", once).option("txnVersion", 1)
 
 
 def _same(columns: tuple[str, ...]) -> str:

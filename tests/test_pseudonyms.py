@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from jobs.keys import KEY_BYTES, KeyFile
+from jobs import keys
+from jobs.keys import KEY_BYTES, PLUGINS, KeyFile, KeyStore, key_store
 from jobs.runtime import exit_codes
-from transforms.errors import Refused
+from transforms.errors import Misused, Refused
 from transforms.pseudonyms import pseudonymised
 
 DAY, NEXT_DAY = date(2026, 11, 23), date(2026, 11, 24)
@@ -149,6 +150,14 @@ def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, others: int) -> 
         key()
 
 
+def test_a_key_in_a_folder_that_others_can_reach_is_refused(tmp_path: Path) -> None:
+    key = KeyFile.of(str(tmp_path / "keys"), DAY)
+    key.make()
+    (tmp_path / "keys").chmod(0o750)
+    with pytest.raises(Refused, match="found one that others can read"):
+        key()
+
+
 @pytest.mark.parametrize("content", [b"", b"short", bytes(31), bytes(33)])
 def test_a_key_of_the_wrong_length_is_refused(tmp_path: Path, content: bytes) -> None:
     key = KeyFile.of(str(tmp_path), DAY)
@@ -189,3 +198,41 @@ def test_a_missing_key_ends_a_job_with_3_and_tells_no_more_than_the_day(
         "error: key of the day 2026-11-23: found none, expected 32 bytes that only the job can "
         "read; nobody is counted and nothing was released\n"
     )
+
+
+# ------------------------------------------------------------------------------- other key stores
+
+
+class Vault:
+    """A key management service, as small as one can be."""
+
+    def __init__(self, *, folder: str, day: date) -> None:
+        self.name = f"{folder}#{day}"
+
+    def make(self) -> None:
+        """Made there."""
+
+    def __call__(self) -> bytes:
+        return b"v" * KEY_BYTES
+
+    def destroy(self) -> None:
+        """Destroyed there."""
+
+
+class Plugin:
+    name = "vault"
+
+    def load(self) -> type[Vault]:
+        return Vault
+
+
+def test_the_settings_choose_where_the_key_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "entry_points", lambda group: [Plugin()] if group == PLUGINS else [])
+    assert key_store("file", folder=str(tmp_path), day=DAY) == KeyFile.of(str(tmp_path), DAY)
+    vault: KeyStore = key_store("vault", folder=str(tmp_path), day=DAY)
+    assert isinstance(vault, Vault)
+    assert vault.name == f"{tmp_path}#2026-11-23"
+    with pytest.raises(Misused, match=r"keys\.store: found 'safe', expected one of file, vault"):
+        key_store("safe", folder=str(tmp_path), day=DAY)

@@ -275,6 +275,12 @@ class Quality(_Section):
     previous_days: int = Field(ge=1, le=60)
 
 
+class Keys(_Section):
+    """Who keeps the key of the day: `file` (below `paths.keys`), or an installed plug-in."""
+
+    store: str = Field(min_length=1)
+
+
 class Spark(_Section):
     """The Spark properties file beside the settings, and entries on top of it."""
 
@@ -295,6 +301,7 @@ class Settings(_Section):
     people: People
     privacy: Privacy
     quality: Quality
+    keys: Keys
     spark: Spark
 
     @field_validator("timezone")
