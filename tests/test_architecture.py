@@ -177,6 +177,20 @@ def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
         assert not {"writeTo", "saveAsTable", "insertInto"} & attributes(path)
 
 
+def test_no_job_writes_files_but_those_who_say_so() -> None:
+    """Tables go through the store; a page, a key and the demo world are files of their own."""
+    writes = {"write_text", "write_bytes", "write_table", "write_dataset", "write_deltalake"}
+    writes |= {"to_parquet", "to_csv", "to_json", "to_pickle", "fdopen", "copyfile", "copytree"}
+    writers = {path.stem for path in JOBS if writes & {c.split(".")[-1] for c in calls(path)}}
+    assert writers == {"keys", "make_world", "render_report"}
+
+
+def test_only_the_store_knows_where_the_published_root_is() -> None:
+    """`runtime` hands the path to the store, `summary` shows it; pages have `.published`, too."""
+    knowing = {path.stem for path in JOBS if "published" in attributes(path)}
+    assert knowing == {"runtime", "store", "summary"}
+
+
 def test_only_publish_products_publishes() -> None:
     publishers = {
         path.stem for path in JOBS if any(call.endswith("store.publish") for call in calls(path))

@@ -255,8 +255,8 @@ def test_relative_paths_are_meant_from_the_folder_the_job_is_started_in(
     assert paths.published == "file:///sold"
 
 
-@pytest.mark.parametrize("name", ["landing", "keys"])
-def test_nothing_personal_may_lie_below_published(name: str) -> None:
+@pytest.mark.parametrize("name", ["landing", "keys", "reports"])
+def test_nothing_else_may_lie_below_published(name: str) -> None:
     paths = {"published": "out", name: f"out/{name}"}
     assert f"{name} and published must lie apart" in complaint_about({"paths": paths})
 

@@ -60,16 +60,13 @@ class Paths(_Section):
             _must_be_apart(name, info.data.get(name), published)
         return published
 
-    @field_validator("keys")
-    @classmethod
-    def _keys_apart_from_published(cls, keys: str | None, info: ValidationInfo) -> str | None:
-        _must_be_apart("keys", keys, info.data.get("published"))
-        return keys
-
     @field_validator("keys", "reports")
     @classmethod
-    def _a_folder(cls, path: str | None, info: ValidationInfo) -> str | None:
-        """Keys and reports are plain files: they can't follow `restricted` to other storage."""
+    def _a_folder_apart(cls, path: str | None, info: ValidationInfo) -> str | None:
+        """Keys and reports are plain files: they can't follow `restricted` to other storage. A
+        report says more of a night than its protected numbers.
+        """
+        _must_be_apart(info.field_name or "", path, info.data.get("published"))
         where = path or info.data.get("restricted", "")
         if "://" in where:
             raise ValueError(f"must be named as a mounted folder, found {where!r}")
