@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, TypeAlias
 from unicodedata import category
 
 import altair as alt
 import pandas as pd
 import vl_convert
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from transforms import pages
 from transforms.budget import epsilon
 from transforms.tables import DAY_PARTS, DWELL_BANDS, ELSEWHERE, OUTSIDE_AREA, UNKNOWN_AREA
 
@@ -160,7 +159,7 @@ def night_report(
     at_hand = sorted(_recent(tables.zone_hours, day)["day"].unique()) if len(popular) else []
     clock = _clock_hours(day, timezone)
     popular_spec, hours_spec, dwell_spec = _popular_spec(), _hours_spec(clock), _dwell_spec()
-    return _template().render(
+    return pages.template("report.html.j2").render(
         day=day,
         timezone=timezone,
         zones=zones,
@@ -846,12 +845,3 @@ def _instant(value: object, timezone: str) -> pd.Timestamp | None:
         return None
     at = pd.Timestamp(value)
     return (at.tz_localize("UTC") if at.tzinfo is None else at).tz_convert(timezone)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = files("transforms").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text)
