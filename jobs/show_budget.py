@@ -15,12 +15,11 @@ from jobs.runtime import Night, run_job
 from transforms import budget
 from transforms.budget import Window
 from transforms.errors import Failed
-from transforms.ledger import Entry, Ledger, Overspent
+from transforms.ledger import WINDOWS, Entry, Ledger, full_windows
 from transforms.settings import Privacy
 from transforms.tables import MEASURES, RELEASES
 from transforms.wording import shown
 
-WINDOWS = (7, 30)
 _MEASURES = [measure.full_name for measure in MEASURES]
 
 
@@ -56,7 +55,7 @@ def read_ledger(night: Night) -> Ledger:
 
 def must_be_within_caps(ledger: Ledger, privacy: Privacy) -> None:
     """Raises `Failed` naming the newest day that spent more than its cap."""
-    over = _overspent(ledger, privacy)
+    over = ledger.overspent(privacy)
     if over:
         newest, *others = over
         more = f" (and {len(others)} more like it)" if others else ""
@@ -71,7 +70,7 @@ def must_be_within_caps(ledger: Ledger, privacy: Privacy) -> None:
 def budget_pages(ledger: Ledger, *, day: date, privacy: Privacy) -> list[RenderableType]:
     """The night, the windows that end with it, and what the words mean: at most 80 columns."""
     night = ledger.of_day(day)
-    spent, promised = spent_and_promised(ledger, day=day, privacy=privacy)
+    spent, promised = ledger.windows(last=day), full_windows(privacy, last=day)
     total = f"spent on {day}: ρ {night.rho:.4g} of {privacy.rho_cap:.4g}"
     return [
         *(_of_release(release) for release in night.releases),
@@ -82,28 +81,9 @@ def budget_pages(ledger: Ledger, *, day: date, privacy: Privacy) -> list[Rendera
         Text(_MEANING),
         *(
             Text(f"OVER THE CAP: {one.day} spent ρ {one.rho:.6g}, cap {one.cap:.6g}", "bold red")
-            for one in _overspent(ledger, privacy)
+            for one in ledger.overspent(privacy)
         ),
     ]
-
-
-def spent_and_promised(
-    ledger: Ledger, *, day: date, privacy: Privacy
-) -> tuple[list[Window], list[Window]]:
-    """The windows of 1, 7 and 30 days that end with `day`: by the ledger, and by the caps."""
-    return [ledger.window(last=day, days=days) for days in (1, *WINDOWS)], [
-        budget.full_window(
-            last=day,
-            days=days,
-            rho_cap=privacy.rho_cap,
-            monthly_cap=privacy.participation.rho_cap,
-        )
-        for days in (1, *WINDOWS)
-    ]
-
-
-def _overspent(ledger: Ledger, privacy: Privacy) -> list[Overspent]:
-    return ledger.overspent(rho_cap=privacy.rho_cap, monthly_cap=privacy.participation.rho_cap)
 
 
 def _of_release(release: Ledger) -> Table:

@@ -270,6 +270,12 @@ def test_no_rho_is_guessing_and_much_rho_is_certainty() -> None:
     assert (round(advantage(100), 6), round(auc(100), 6), right_of_100(100)) == (1.0, 1.0, 100)
 
 
+def test_a_rho_that_is_no_number_promises_nothing() -> None:
+    nan = math.nan
+    assert (advantage(nan), auc(nan), right_of_100(nan)) == (1.0, 1.0, 100)
+    assert epsilon(nan, delta=1e-9) == math.inf
+
+
 @pytest.mark.parametrize(("rho", "right"), [(0.1, 59), (0.7, 73), (3.0, 89)])
 def test_of_100_answers_the_best_attacker_s_are_right_that_often(rho: float, right: int) -> None:
     exact = 50 * (1 + advantage(rho))

@@ -176,8 +176,10 @@ def test_an_earlier_day_or_a_month_over_its_cap_fails_too() -> None:
 
 
 def test_a_rho_that_is_no_number_is_over_the_cap() -> None:
+    entries = ledger(entry(rho=math.nan))
     with pytest.raises(Failed, match="found rho nan"):
-        must_be_within_caps(ledger(entry(rho=math.nan)), PRIVACY)
+        must_be_within_caps(entries, PRIVACY)
+    assert row(text_of(entries), "1 day")[4:] == ["nan", "inf", "inf", "1.000", "1.000", "100%"]
 
 
 def test_the_whole_cap_is_not_over_it() -> None:

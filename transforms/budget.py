@@ -85,7 +85,7 @@ def epsilon(rho: float, *, delta: float) -> float:
     """Tight ε at `delta` of Gaussian mechanisms whose ρ add up to `rho`."""
     if rho <= 0:
         return 0.0
-    return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * rho), delta))
+    return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * _promised(rho)), delta))
 
 
 def epsilons(rho: float, *, deltas: Iterable[float]) -> dict[float, float]:
@@ -98,12 +98,12 @@ def advantage(rho: float) -> float:
     It is the total variation between what is published with and without one subscriber, so it
     bounds an attacker who knows everybody else and has any computer.
     """
-    return math.erf(math.sqrt(rho) / 2)
+    return math.erf(math.sqrt(_promised(rho)) / 2)
 
 
 def auc(rho: float) -> float:
     """Area under the best attacker's ROC curve, Φ(μ/√2); 0.5 is guessing."""
-    return (1 + math.erf(math.sqrt(rho / 2))) / 2
+    return (1 + math.erf(math.sqrt(_promised(rho) / 2))) / 2
 
 
 def right_of_100(rho: float) -> int:
@@ -113,6 +113,11 @@ def right_of_100(rho: float) -> int:
     (50, 59)
     """
     return math.ceil(round(50 * (1 + advantage(rho)), 6))
+
+
+def _promised(rho: float) -> float:
+    """A ρ that is no number promises nothing: everything may be known."""
+    return math.inf if math.isnan(rho) else rho
 
 
 @dataclass(frozen=True)

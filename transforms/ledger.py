@@ -10,8 +10,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from transforms.budget import Window
+from transforms.budget import Window, full_window
+from transforms.settings import Privacy
 from transforms.tables import PARTICIPANTS
+
+WINDOWS = (1, 7, 30)
+"""Days over which the ledger is added up."""
 
 _ROUNDING = 1e-9
 
@@ -95,7 +99,10 @@ class Ledger:
             monthly=self.monthly(first=blank.first, last=last).rho,
         )
 
-    def overspent(self, *, rho_cap: float, monthly_cap: float) -> list[Overspent]:
+    def windows(self, *, last: date) -> list[Window]:
+        return [self.window(last=last, days=days) for days in WINDOWS]
+
+    def overspent(self, privacy: Privacy) -> list[Overspent]:
         """Days and months over their caps, the newest first; a ρ that is no number is over."""
         spent: dict[tuple[date, bool], list[float]] = defaultdict(list)
         for entry in self.entries:
@@ -103,6 +110,12 @@ class Ledger:
         return [
             Overspent(day, math.fsum(rhos), cap)
             for (day, is_monthly), rhos in sorted(spent.items(), reverse=True)
-            for cap in [monthly_cap if is_monthly else rho_cap]
+            for cap in [privacy.participation.rho_cap if is_monthly else privacy.rho_cap]
             if not math.fsum(rhos) <= cap * (1 + _ROUNDING)
         ]
+
+
+def full_windows(privacy: Privacy, *, last: date) -> list[Window]:
+    """What the same windows may cost at most."""
+    caps = {"rho_cap": privacy.rho_cap, "monthly_cap": privacy.participation.rho_cap}
+    return [full_window(last=last, days=days, **caps) for days in WINDOWS]
