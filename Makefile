@@ -14,7 +14,7 @@ SEED        ?= 7
 PUBLISHED   ?= demo/published
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night report notebooks test check zip clean
+.PHONY: help setup demo world night report budget statement notebooks test check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 10
@@ -36,6 +36,12 @@ night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CO
 
 report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)
+
+budget: $(READY) ## Show what a night cost, and 7 and 30 days: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.show_budget --conf $(CONF) --day $(DAY)
+
+statement: $(READY) ## Render the data-protection officer's page: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.render_statement --conf $(CONF) --day $(DAY)
 
 notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb

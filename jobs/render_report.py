@@ -1,4 +1,4 @@
-"""Published tables and the ledger of a night -> one self-contained HTML page."""
+"""Published tables and the ledger of a night -> one self-contained HTML page, and its statement."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.render_statement import render_statement, write_page
 from jobs.runtime import Night, run_job
 from transforms import budget, report, tables
 from transforms.errors import Failed
@@ -19,7 +20,7 @@ _DAYS_SHOWN = 28
 
 
 def render_report(night: Night) -> Path:
-    """Writes the report of the night and returns its path."""
+    """Writes the report of the night, and the statement it links to; returns the report's path."""
     day = night.day.date
     recent = (F.col("day") <= F.lit(day)) & (
         F.col("day") > F.lit(day - timedelta(days=_DAYS_SHOWN))
@@ -55,10 +56,8 @@ def render_report(night: Night) -> Path:
         rho_cap=privacy.rho_cap,
     )
     path = Path(night.settings.paths.reports_folder) / f"{day}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".html.unfinished")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    write_page(path, page)
+    render_statement(night)
     return path
 
 

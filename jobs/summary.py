@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.ingest_reference import unseen_zones
+from jobs.render_statement import statement_path
 from jobs.runtime import Night
 from transforms import budget
 from transforms.tables import (
@@ -32,6 +33,7 @@ def show_summary(night: Night, report: Path) -> None:
     for line in (*_budget_lines(night), *_run_lines(night), *_unseen_lines(night)):
         console.print(line, markup=False)
     console.print(f"report: {report}", markup=False)
+    console.print(f"statement: {statement_path(night)}", markup=False)
     console.print(f"restricted: {night.settings.paths.restricted}", markup=False)
     console.print(f"published: {night.settings.paths.published}", markup=False)
 
@@ -78,8 +80,9 @@ def _budget_lines(night: Night) -> list[str]:
     )
     cells, suppressed = sum(r.rows for r in rows), sum(r.suppressed for r in rows)
     return [
-        f"privacy: ρ {rho:.3g} of {privacy.rho_cap:.3g} spent per subscriber-day ({at}); "
-        "days add up, see the report",
+        f"privacy: ρ {rho:.3g} of {privacy.rho_cap:.3g} spent per subscriber-day ({at}): who knows "
+        f"everybody else guesses one right {budget.right_of_100(rho)} of 100 times, not 50; days "
+        "add up, see the report and `make budget`",
         f"published: {cells - suppressed:,} of {cells:,} cells, {suppressed:,} suppressed",
     ]
 

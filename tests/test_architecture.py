@@ -129,8 +129,8 @@ RANDOM = {"rand", "randn", "uuid", "uuid4", "monotonically_increasing_id"}
 @every_transform
 def test_no_transform_reads_a_clock_a_file_or_chance(path: Path) -> None:
     last_words = {call.split(".")[-1] for call in calls(path)}
-    # The report's template is a part of the package, not a file of the installation.
-    own = {"read_text"} if path.stem == "report" else set()
+    # Templates of pages are parts of the package, not files of the installation.
+    own = {"read_text"} if path.stem == "pages" else set()
     assert not (CLOCKS | FILES | RANDOM) & last_words - own
 
 

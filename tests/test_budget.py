@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import math
 import tomllib
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dp_accounting import dp_event
+from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.rdp import RdpAccountant
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.runtime import exit_codes
-from transforms.budget import Budget, Calibration, calibrated, epsilon, epsilons
+from transforms.budget import (
+    Budget,
+    Calibration,
+    advantage,
+    auc,
+    calibrated,
+    epsilon,
+    epsilons,
+    full_window,
+    right_of_100,
+)
 from transforms.errors import Refused
 from transforms.settings import settings_from
 from transforms.tables import MEASURES, PARTICIPANTS, Measure
@@ -192,3 +207,96 @@ def test_no_rho_is_no_epsilon() -> None:
 def test_epsilons_come_by_delta() -> None:
     shown = epsilons(0.10, deltas=PRIVACY.display_deltas)
     assert {delta: round(value, 2) for delta, value in shown.items()} == {1e-9: 2.58, 1e-6: 1.99}
+
+
+@pytest.mark.parametrize("days", [1, 7, 30])
+@pytest.mark.parametrize("delta", [1e-9, 1e-6])
+def test_epsilon_agrees_with_dp_accounting_composing_day_by_day(days: int, delta: float) -> None:
+    """The privacy loss distribution of one night, convolved with itself: no formula is shared."""
+    night = privacy_loss_distribution.from_gaussian_mechanism(1 / math.sqrt(2 * 0.1))
+    composed = night.self_compose(days).get_epsilon_for_delta(delta)
+    assert epsilon(days * 0.1, delta=delta) == pytest.approx(composed, rel=1e-6)
+
+
+def test_epsilon_agrees_with_dp_accounting_composing_measure_by_measure() -> None:
+    """Each measure with its own σ over its own sensitivity, as the noise is really drawn."""
+    composed = privacy_loss_distribution.identity()
+    for measure in MEASURES:
+        one = of_default_split(measure)
+        composed = composed.compose(
+            privacy_loss_distribution.from_gaussian_mechanism(one.sigma / one.l2)
+        )
+    total = math.fsum(budget.rho for budget in PRIVACY.split.values())
+    assert total == pytest.approx(PRIVACY.rho_cap)
+    for delta in PRIVACY.display_deltas:
+        theirs = composed.get_epsilon_for_delta(delta)
+        assert epsilon(total, delta=delta) == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("days", [1, 7, 30])
+def test_epsilon_is_below_the_renyi_accountant_s_bound_and_not_far(days: int) -> None:
+    accountant = RdpAccountant()
+    accountant.compose(dp_event.GaussianDpEvent(1 / math.sqrt(2 * 0.1)), days)
+    bound = accountant.get_epsilon(1e-9)
+    assert 0.9 * bound < epsilon(days * 0.1, delta=1e-9) <= bound
+
+
+# -------------------------------------------------------------------------- what an attacker gains
+
+
+@pytest.mark.parametrize(("rho", "mu"), [(0.1, 0.4472), (0.7, 1.1832), (3.005, 2.4515)])
+def test_advantage_and_auc_are_those_of_two_gaussians(rho: float, mu: float) -> None:
+    """Sampled: the attacker sees N(0, 1) or N(μ, 1) and knows everything else."""
+    assert math.sqrt(2 * rho) == pytest.approx(mu, abs=1e-4)
+    generator = np.random.default_rng(1)
+    out = np.sort(generator.normal(0.0, 1.0, 400_000))
+    inside = np.sort(generator.normal(mu, 1.0, 400_000))
+    thresholds = np.linspace(-4, 8, 1_201)
+    caught = 1 - np.searchsorted(inside, thresholds) / len(inside)
+    false_alarms = 1 - np.searchsorted(out, thresholds) / len(out)
+    assert advantage(rho) == pytest.approx((caught - false_alarms).max(), abs=0.005)
+    ranks = np.searchsorted(out, inside)
+    assert auc(rho) == pytest.approx(ranks.mean() / len(out), abs=0.005)
+
+
+def test_advantage_is_the_delta_at_epsilon_0() -> None:
+    for rho in (0.005, 0.1, 0.7):
+        loss = privacy_loss_distribution.from_gaussian_mechanism(1 / math.sqrt(2 * rho))
+        assert advantage(rho) == pytest.approx(loss.get_delta_for_epsilon(0.0), abs=1e-4)
+
+
+def test_no_rho_is_guessing_and_much_rho_is_certainty() -> None:
+    assert (advantage(0.0), auc(0.0), right_of_100(0.0)) == (0.0, 0.5, 50)
+    assert (round(advantage(100), 6), round(auc(100), 6), right_of_100(100)) == (1.0, 1.0, 100)
+
+
+def test_a_rho_that_is_no_number_promises_nothing() -> None:
+    nan = math.nan
+    assert (advantage(nan), auc(nan), right_of_100(nan)) == (1.0, 1.0, 100)
+    assert epsilon(nan, delta=1e-9) == math.inf
+
+
+@pytest.mark.parametrize(("rho", "right"), [(0.1, 59), (0.7, 73), (3.0, 89)])
+def test_of_100_answers_the_best_attacker_s_are_right_that_often(rho: float, right: int) -> None:
+    exact = 50 * (1 + advantage(rho))
+    assert right_of_100(rho) == right
+    assert exact <= right < exact + 1, "rounded against us"
+
+
+@pytest.mark.parametrize(
+    ("last", "days", "months"),
+    [
+        (date(2026, 11, 24), 1, 0),
+        (date(2026, 11, 24), 7, 0),
+        (date(2026, 11, 24), 30, 1),
+        (date(2026, 11, 7), 7, 1),
+        (date(2026, 12, 31), 30, 0),  # from the second of the month to its last
+        (date(2027, 3, 2), 30, 2),  # all of a short February and more
+    ],
+)
+def test_a_full_window_spends_every_day_s_cap_and_that_of_each_month_that_begins(
+    last: date, days: int, months: int
+) -> None:
+    window = full_window(last=last, days=days, rho_cap=0.1, monthly_cap=0.005)
+    assert window.rho == pytest.approx(days * 0.1 + months * 0.005)
+    assert (last - window.first).days == days - 1

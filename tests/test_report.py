@@ -16,6 +16,7 @@ from transforms import report
 from transforms.report import Estimate, ReportTables, night_report
 
 DAY = date(2026, 11, 21)  # a Saturday
+STATEMENT = f"statement-{DAY}.html"  # a link to a page beside it: followed, not loaded
 EVIL = "<script>alert(1)</script> \"Ring\" & 'Co' 🛍️"
 NONE = (None, None, None)
 
@@ -233,7 +234,8 @@ def test_the_page_loads_nothing(html: str) -> None:
     assert not loading & set(reading.seen)
     for name, value in reading.attributes:
         if name in {"href", "xlink:href", "src", "srcset", "action", "data"}:
-            assert name == "href" and (value or "").startswith("#"), (name, value)
+            assert name == "href", (name, value)
+            assert (value or "").startswith("#") or value == STATEMENT, (name, value)
         assert not name.startswith("on"), name
     assert "@import" not in html
     assert set(re.findall(r"url\(([^)]*)\)", html)) <= {"#suppressed-hatch"}
@@ -254,7 +256,7 @@ def test_every_element_is_closed_and_every_id_is_one(tables: ReportTables) -> No
     ids = [value for name, value in reading.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     targets = {value for name, value in reading.attributes if name == "href"}
-    assert {str(target)[1:] for target in targets} <= set(ids)
+    assert {str(target)[1:] for target in targets - {STATEMENT}} <= set(ids)
     assert "undefined" not in html and "NaN" not in html and "None" not in words(html)
     assert not re.search(r"\bnan\b", words(html))
 
@@ -422,6 +424,16 @@ def test_epsilon_is_per_subscriber_day_and_adds_up_over_days(html: str) -> None:
     assert "one subscriber's one day, at δ = 10⁻⁶ ε = 1.99" in text
     assert "The daily figure is per subscriber-day, not per person." in text
     assert "7 days add up to ε ≈ 7.4 and 30 days to ε ≈ 17 at δ = 10⁻⁹" in text
+
+
+def test_the_daily_budget_is_told_as_what_an_attacker_can_guess() -> None:
+    whole = releases(("zone_hours", "visitors", 0.1, 6.0))
+    text = words(page(replace(SUPPRESSED, releases=whole)))
+    assert "is right at most 59 of 100 times instead of 50." in text
+
+
+def test_the_report_links_to_the_statement_of_its_day(html: str) -> None:
+    assert ("href", STATEMENT) in _Reading(html).attributes
 
 
 def test_spending_over_the_cap_is_told_loudly() -> None:

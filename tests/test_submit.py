@@ -164,9 +164,10 @@ def test_the_zip_holds_the_packages_and_what_they_read(package: Path, tmp_path: 
     assert {name.split("/")[0] for name in names} == {"jobs", "transforms"}
     program = (
         f"import sys; sys.path.insert(0, {str(package)!r})\n"
-        "from transforms import report\n"
-        "assert 'footfall.zip' in report.__file__, report.__file__\n"
-        "report._template()\n"
+        "from transforms import pages\n"
+        "assert 'footfall.zip' in pages.__file__, pages.__file__\n"
+        "pages.template('report.html.j2')\n"
+        "pages.template('statement.html.j2')\n"
     )
     done = ended([sys.executable, "-c", program], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

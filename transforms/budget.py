@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
-from dp_accounting.pld import privacy_loss_distribution
+import dp_accounting
 
 from transforms.errors import Refused
 from transforms.settings import MeasureBudget
@@ -74,13 +75,76 @@ def calibrated(measure: Measure, budget: MeasureBudget) -> Calibration:
     return Calibration(measure, l0=budget.cells, rho=budget.rho)
 
 
+# --- what ρ means ---------------------------------------------------------------------------
+#
+# Gaussian mechanisms of total ρ are together one Gaussian of μ = √(2ρ) (Gaussian DP: Dong, Roth
+# and Su 2022), so the figures below are exact for one night and for any number of them.
+
+
 def epsilon(rho: float, *, delta: float) -> float:
-    """Tight ε at `delta` of a Gaussian mechanism with zCDP ρ (exact for compositions, too)."""
+    """Tight ε at `delta` of Gaussian mechanisms whose ρ add up to `rho`."""
     if rho <= 0:
         return 0.0
-    distribution = privacy_loss_distribution.from_gaussian_mechanism(1 / math.sqrt(2 * rho))
-    return float(distribution.get_epsilon_for_delta(delta))
+    return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * _promised(rho)), delta))
 
 
 def epsilons(rho: float, *, deltas: Iterable[float]) -> dict[float, float]:
     return {delta: epsilon(rho, delta=delta) for delta in deltas}
+
+
+def advantage(rho: float) -> float:
+    """Largest membership advantage: TPR − FPR at the best threshold, 2Φ(μ/2) − 1.
+
+    It is the total variation between what is published with and without one subscriber, so it
+    bounds an attacker who knows everybody else and has any computer.
+    """
+    return math.erf(math.sqrt(_promised(rho)) / 2)
+
+
+def auc(rho: float) -> float:
+    """Area under the best attacker's ROC curve, Φ(μ/√2); 0.5 is guessing."""
+    return (1 + math.erf(math.sqrt(_promised(rho) / 2))) / 2
+
+
+def right_of_100(rho: float) -> int:
+    """How often of 100 times the best attacker is right about a coin toss's in or out, rounded up.
+
+    >>> right_of_100(0.0), right_of_100(0.1)
+    (50, 59)
+    """
+    return math.ceil(round(50 * (1 + advantage(rho)), 6))
+
+
+def _promised(rho: float) -> float:
+    """A ρ that is no number promises nothing: everything may be known."""
+    return math.inf if math.isnan(rho) else rho
+
+
+@dataclass(frozen=True)
+class Window:
+    """ρ that one subscriber may lose over `days` local days, `last` the latest of them.
+
+    published: days with a release; daily: ρ of these; monthly: ρ of the participants, drawn once
+    a month and dated its first day.
+    """
+
+    last: date
+    days: int
+    published: int
+    daily: float
+    monthly: float = 0.0
+
+    @property
+    def first(self) -> date:
+        return self.last - timedelta(days=self.days - 1)
+
+    @property
+    def rho(self) -> float:
+        return self.daily + self.monthly
+
+
+def full_window(*, last: date, days: int, rho_cap: float, monthly_cap: float) -> Window:
+    """The window in which every day and every month's participants spend their whole caps."""
+    dates = (last - timedelta(days=back) for back in range(days))
+    months = sum(one.day == 1 for one in dates)
+    return Window(last, days, days, days * rho_cap, months * monthly_cap)

@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, TypeAlias
 from unicodedata import category
 
 import altair as alt
 import pandas as pd
 import vl_convert
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from transforms.budget import epsilon
+from transforms import pages
+from transforms.budget import epsilon, right_of_100
 from transforms.tables import DAY_PARTS, DWELL_BANDS, ELSEWHERE, OUTSIDE_AREA, UNKNOWN_AREA
+from transforms.wording import MEASURE_NAMES, power_of_ten
 
 PUBLISHED: Final = "published"
 SUPPRESSED: Final = "suppressed"
@@ -36,17 +36,6 @@ SMALL_COUNT: Final = 10  # counts of rows under it are not told
 
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HOME_AREAS: Final = {UNKNOWN_AREA: "not known", OUTSIDE_AREA: "outside the counted areas"}
-MEASURES: Final = {
-    "zone_hours.visitors": "Visitors by hour",
-    "zone_hours.passers_by": "Passers-by by hour",
-    "zone_days.visitors": "Visitors of the day",
-    "zone_days.passers_by": "Passers-by of the day",
-    "zone_days.visits": "Visits of the day",
-    "zone_dwell.visitors": "Length of stay",
-    "zone_flows.trips": "Trips between zones",
-    "zone_catchment.visitors": "Where visitors live",
-    "participation.participants": "Participants by area, once a month",
-}
 MONTHLY: Final = "participation"
 REASONS: Final = {
     "no_id": "no subscriber id",
@@ -160,7 +149,7 @@ def night_report(
     at_hand = sorted(_recent(tables.zone_hours, day)["day"].unique()) if len(popular) else []
     clock = _clock_hours(day, timezone)
     popular_spec, hours_spec, dwell_spec = _popular_spec(), _hours_spec(clock), _dwell_spec()
-    return _template().render(
+    return pages.template("report.html.j2").render(
         day=day,
         timezone=timezone,
         zones=zones,
@@ -737,9 +726,11 @@ def _privacy(
         "share": min(100.0, 100 * spent / rho_cap) if rho_cap > 0 else 100.0,
         "over": not spent <= rho_cap * (1 + 1e-9),  # also when a ρ is missing
         "epsilons": [
-            (f"{epsilon:.3g}", _power(delta)) for delta, epsilon in sorted(epsilon_by_delta.items())
+            (f"{epsilon:.3g}", power_of_ten(delta))
+            for delta, epsilon in sorted(epsilon_by_delta.items())
         ],
-        "delta": _power(strictest),
+        "right": right_of_100(spent),
+        "delta": power_of_ten(strictest),
         "week": f"{epsilon(7 * rho_cap, delta=strictest):.1f}",
         "thirty_days": f"{epsilon(30 * rho_cap + month, delta=strictest):.0f}",
         "versions": [
@@ -758,7 +749,7 @@ def _ledger(releases: pd.DataFrame) -> list[dict[str, Any]]:
         code = f"{_text(row['product'])}.{_text(row['measure'])}"
         lines.append(
             {
-                "name": MEASURES.get(code, code),
+                "name": MEASURE_NAMES.get(code, code),
                 "code": code,
                 "rho": _float(row["rho"]),
                 "rho_text": f"{_float(row['rho']):.4g}",
@@ -793,14 +784,6 @@ def _count(value: object) -> int | None:
 
 def _or_dash(text: str) -> str:
     return "–" if text == "nan" else text
-
-
-def _power(delta: float) -> str:
-    """10⁻⁹ for 1e-9; other numbers as they are."""
-    exponent = round(math.log10(delta)) if delta > 0 else 0
-    if delta > 0 and math.isclose(delta, 10.0**exponent):
-        return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{delta:.2g}"
 
 
 def _run(run: Mapping[str, object], rejected: pd.DataFrame, *, timezone: str) -> dict[str, object]:
@@ -846,12 +829,3 @@ def _instant(value: object, timezone: str) -> pd.Timestamp | None:
         return None
     at = pd.Timestamp(value)
     return (at.tz_localize("UTC") if at.tzinfo is None else at).tz_convert(timezone)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = files("transforms").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text)

@@ -1,0 +1,333 @@
+"""The statement for the data-protection officer: settings, catalogue and ledger in, HTML out.
+
+Whatever figure the page shows comes from the settings, the ledger or the stored attack scores.
+What is missing there is said to be missing. Periods of the design that no job enforces yet are
+shown as just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from transforms import budget, pages, tables
+from transforms.budget import Window
+from transforms.ledger import Entry, Ledger, full_windows
+from transforms.settings import Input, Privacy, Settings
+from transforms.tables import MEASURES, TABLES, Table
+from transforms.wording import MEASURE_NAMES, power_of_ten, without_login
+
+GROUPS = (2, 4)
+"""People who always move together, as examples of what the promise means for a group."""
+
+RELEASED, UNPROTECTED = "release", "unprotected"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One row of `ops.attacks`; `view` is what the attacker saw."""
+
+    release_id: str
+    attack: str
+    score: float
+    standard_error: float
+    bound: float
+    within_bound: bool
+    attacked_at: datetime
+    view: str = RELEASED
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is stored about the night. The ledger reaches back over the longest window."""
+
+    ledger: Ledger
+    attacks: Sequence[Attack]
+    filled: Collection[str]  # names of the restricted tables that hold a row
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How long something is kept: by design, and by what the software does today."""
+
+    what: str
+    design: str
+    today: str
+    state: Literal["enforced", "not enforced", "no limit"]
+
+
+RETENTION = (
+    Kept(
+        "Raw events, with identities",
+        "never copied",
+        "Read where the operator keeps them; only counts of their rows are stored.",
+        "enforced",
+    ),
+    Kept(
+        "Key of the day",
+        "until the release",
+        "Overwritten and removed when the night is published, and when a night ends without.",
+        "enforced",
+    ),
+    Kept(
+        "silver.visits, by pseudonym",
+        "7 days",
+        "Nothing erases them yet: they stay until somebody does.",
+        "not enforced",
+    ),
+    Kept(
+        "Faulty rows in quarantine",
+        "3 days, a capped sample",
+        "There is no quarantine yet: of faulty rows only counts by reason are stored.",
+        "enforced",
+    ),
+    Kept(
+        "consent.periods, by identity",
+        "the newest state",
+        "Rebuilt every night from the decisions; older versions of the files are not erased yet.",
+        "not enforced",
+    ),
+    Kept(
+        "Counts of runs (ops.runs, ops.rejected, ops.quality)",
+        "kept",
+        "Exact counts of rows, about nobody in particular, for insiders only.",
+        "no limit",
+    ),
+    Kept(
+        "Noisy counts, ledger, published tables",
+        "kept",
+        "Protected figures, and the record of what they cost.",
+        "no limit",
+    ),
+)
+
+RISKS = {
+    "Singling out": ("member", "single", "singl", "difference", "overlap", "nested", "total"),
+    "Linkability": ("link", "dictionary", "pseudonym"),
+    "Inference": ("trajector", "averag", "repeat", "infer", "attribute"),
+}
+"""The risks of WP29 Opinion 05/2014, and what the name of an attack on each has in it."""
+
+OTHER_RISK = "The guarantee itself"
+
+
+def risk_of(attack: str) -> str:
+    """The risk that an attack measures, by the words of its name.
+
+    >>> risk_of("membership, one week"), risk_of("linkage of days"), risk_of("epsilon audit")
+    ('Singling out', 'Linkability', 'The guarantee itself')
+    """
+    name = attack.lower()
+    for risk, signs in RISKS.items():
+        if any(sign in name for sign in signs):
+            return risk
+    return OTHER_RISK
+
+
+def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
+    """The HTML page of one day, whether or not the ledger holds a release of it."""
+    privacy, ledger = settings.privacy, evidence.ledger
+    night = ledger.of_day(day)
+    spent = ledger.windows(last=day)
+    attacks = _of(night, evidence.attacks)
+    return pages.template("statement.html.j2").render(
+        day=day,
+        settings=settings,
+        deltas=[power_of_ten(delta) for delta in privacy.display_deltas],
+        inputs=_inputs(settings),
+        places=_places(settings),
+        stored=[
+            {"table": table, "filled": table.name in evidence.filled, "about": _about(table)}
+            for table in TABLES
+            if table.root == "restricted"
+        ],
+        sold=[table for table in TABLES if table.root == "published"],
+        filled=evidence.filled,
+        retention=RETENTION,
+        spent=[_meaning(window, privacy) for window in spent],
+        promised=[_meaning(window, privacy) for window in full_windows(privacy, last=day)],
+        groups=[
+            {"people": people} | _figures(people**2 * privacy.rho_cap, privacy) for people in GROUPS
+        ],
+        measures=_measures(privacy),
+        split=f"{sum(share.rho for share in privacy.split.values()):.4g}",
+        releases=[_release(release) for release in night.releases],
+        monthly=[
+            _entry(entry) | {"month": f"{entry.day:%B %Y}"}
+            for entry in ledger.monthly(first=spent[-1].first, last=day).entries
+        ],
+        over=ledger.overspent(privacy),
+        attacked=bool(attacks),
+        risks=_risks(attacks),
+    )
+
+
+# --- what is collected, where it lies -------------------------------------------------------
+
+_PURPOSES = {
+    "events": "where phones were, and when: the visits are worked out from it",
+    "cells": "which zones a cell serves",
+    "zones": "the places that are counted",
+    "decisions": "who takes part",
+    "residents": "from phones to people, and the areas visitors come from",
+    "subscribers": "who is a subscriber on the day, and how many take part by area",
+    "outages": "telling an hour without data from an hour without people",
+}
+_ZONES = tuple(column for column in tables.REFERENCE_ZONES.columns if column.name != "day")
+_COLUMNS = {
+    one.name: one.columns
+    for one in (
+        tables.EVENTS,
+        tables.CELLS,
+        tables.DECISIONS,
+        tables.RESIDENTS,
+        tables.SUBSCRIBERS,
+        tables.OUTAGES,
+    )
+} | {"zones": _ZONES}
+
+
+def _inputs(settings: Settings) -> list[dict[str, object]]:
+    """Each input of the settings with the columns that are read of it, and nothing else is."""
+    sources: dict[str, Input] = {
+        name: getattr(settings.inputs, name) for name in type(settings.inputs).model_fields
+    }
+    return [
+        {
+            "name": name,
+            "path": without_login(source.path),
+            "purpose": _PURPOSES[name],
+            "columns": [column.name for column in _COLUMNS[name]],
+            "personal": "subscriber_id" in {column.name for column in _COLUMNS[name]},
+        }
+        for name, source in sources.items()
+    ]
+
+
+def _about(table: Table) -> str:
+    """Whether rows are about a person, and how the person is named in them."""
+    names = {column.name for column in table.columns}
+    if "subscriber_id" in names:
+        return "by identity"
+    return "by pseudonym" if "pseudonym" in names else ""
+
+
+def _places(settings: Settings) -> list[tuple[str, str, str]]:
+    """Where, what, and whom it is meant for."""
+    paths = settings.paths
+    return [
+        (without_login(path), what, whom)
+        for path, what, whom in (
+            (paths.landing, "what the operator delivers, with identities", "the operator"),
+            (
+                paths.restricted,
+                "pseudonymous visits, consent, reference, ledger, run counts",
+                "the engineers who run the nights, the data-protection officer",
+            ),
+            (paths.keys_folder, "the key of a day that is not published yet", "the job alone"),
+            (
+                paths.reports_folder,
+                "the nightly report, this page",
+                "the operator, the data-protection officer",
+            ),
+            (paths.published, "the protected tables, nothing else", "buyers"),
+        )
+    ]
+
+
+# --- what it costs --------------------------------------------------------------------------
+
+
+def _figures(rho: float, privacy: Privacy) -> dict[str, object]:
+    return {
+        "rho": f"{rho:.4g}",
+        "epsilons": [
+            f"{epsilon:.2f}"
+            for epsilon in budget.epsilons(rho, deltas=privacy.display_deltas).values()
+        ],
+        "advantage": f"{budget.advantage(rho):.3f}",
+        "auc": f"{budget.auc(rho):.3f}",
+        "right": budget.right_of_100(rho),
+    }
+
+
+def _meaning(window: Window, privacy: Privacy) -> dict[str, object]:
+    return {
+        "days": window.days,
+        "first": window.first,
+        "published": window.published,
+        "monthly": f"{window.monthly:.4g}" if window.monthly else "",
+    } | _figures(window.rho, privacy)
+
+
+def _measures(privacy: Privacy) -> list[dict[str, object]]:
+    """Each measure as the settings calibrate it."""
+    lines = []
+    for measure in MEASURES:
+        one = budget.calibrated(measure, privacy.split[measure.full_name])
+        lines.append(
+            {
+                "name": MEASURE_NAMES[measure.full_name],
+                "code": measure.full_name,
+                "l0": one.l0,
+                "l2": f"{one.l2:.3g}",
+                "rho": f"{one.rho:.4g}",
+                "sigma": f"{one.sigma:.3g}",
+                "threshold": f"{one.threshold(privacy.min_devices):.0f}",
+            }
+        )
+    return lines
+
+
+def _release(release: Ledger) -> dict[str, object]:
+    return {
+        "first": release.entries[0],
+        "rho": f"{release.rho:.4g}",
+        "entries": [_entry(entry) for entry in release.entries],
+    }
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "name": MEASURE_NAMES.get(entry.full_name, entry.full_name),
+        "code": entry.full_name,
+        "rho": f"{entry.rho:.4g}",
+        "l0": entry.l0,
+        "l2": f"{entry.l2:.3g}",
+        "sigma": f"{entry.sigma:.3g}",
+        "rows": f"{entry.rows:,}",
+        "suppressed": f"{entry.suppressed:,}",
+    }
+
+
+# --- what attacks reached -------------------------------------------------------------------
+
+
+def _of(night: Ledger, attacks: Sequence[Attack]) -> list[Attack]:
+    """Scores of the releases of the night alone: another night's say nothing about it."""
+    ids = {entry.release_id for entry in night.entries}
+    return [one for one in attacks if one.release_id in ids]
+
+
+def _risks(attacks: Sequence[Attack]) -> dict[str, list[dict[str, object]]]:
+    """By risk: each attack on the release, beside its score on unprotected counts."""
+    unprotected = {(one.release_id, one.attack): one for one in attacks if one.view == UNPROTECTED}
+    lines: dict[str, list[dict[str, object]]] = {risk: [] for risk in (*RISKS, OTHER_RISK)}
+    for one in sorted(attacks, key=lambda one: (one.release_id, one.attack)):
+        if one.view != UNPROTECTED:
+            before = unprotected.get((one.release_id, one.attack))
+            lines[risk_of(one.attack)].append(
+                {
+                    "attack": one.attack.replace("_", " "),
+                    "release_id": one.release_id,
+                    "unprotected": f"{before.score:.3f}" if before else "–",
+                    "score": f"{one.score:.3f}",
+                    "standard_error": f"{one.standard_error:.3f}",
+                    "bound": f"{one.bound:.3f}",
+                    "within": one.within_bound,
+                    "at": one.attacked_at,
+                }
+            )
+    return lines
