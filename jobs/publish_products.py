@@ -9,11 +9,11 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import ledger
+from jobs import releases
 from jobs.detect_visits import taking_part
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import stored_zones
-from jobs.ledger import Entry
+from jobs.releases import Entry
 from jobs.runtime import RESTATE, Night, run_job
 from transforms import (
     consent,
@@ -43,13 +43,13 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
     """Publishes the night once. A repeat changes nothing; a release that was cut short is finished
     from where it stood; `restate` publishes a closed one anew, from what the budget has left.
     """
-    entry = ledger.newest(night)
+    entry = releases.newest(night)
     if entry is None or restate or not entry.is_closed:
-        entry = ledger.open_or_next(night)
-        if not ledger.is_drawn(night, entry):
+        entry = releases.open_or_next(night)
+        if not releases.is_drawn(night, entry):
             _draw(night, entry)
         night.store.publish(_release(night, entry))
-        entry = ledger.close(night, entry)
+        entry = releases.close(night, entry)
         night.store.create(tables.TABLES)
     night.key.destroy()
     return entry
@@ -62,9 +62,9 @@ def _draw(night: Night, entry: Entry) -> None:
     _leave_out_late_opt_outs(night)
     _draw_participants(night)
     night.confirm_alone()
-    ledger.claim(night, entry)
+    releases.claim(night, entry)
     visits = night.of_day(VISITS).persist()
-    ledger.draw(night, entry, _counts(night, visits, entry.calibrations))
+    releases.draw(night, entry, _counts(night, visits, entry.calibrations))
     visits.unpersist()
 
 
@@ -137,10 +137,10 @@ def _draw_participants(night: Night) -> None:
     """Participants by area on the first night of the month, drawn once a month."""
     if night.settings.people.participant_share is not None:
         return
-    entry = ledger.participants_entry(night)
+    entry = releases.participants_entry(night)
     if entry.is_closed:
         return
-    ledger.claim(night, entry)
+    releases.claim(night, entry)
     unknown = _column(night, "area string", [UNKNOWN_AREA])
     sums = (
         taking_part(night, night.day.first_of_month)
@@ -150,8 +150,8 @@ def _draw_participants(night: Night) -> None:
     )
     (calibration,) = entry.calibrations
     areas = _residents(night).select("area").unionByName(unknown)
-    ledger.draw(night, entry, disclosure.over_domain(sums, areas, calibration, day=entry.day))
-    ledger.close(night, entry)
+    releases.draw(night, entry, disclosure.over_domain(sums, areas, calibration, day=entry.day))
+    releases.close(night, entry)
 
 
 def _release(night: Night, entry: Entry) -> disclosure.Release:
@@ -162,7 +162,7 @@ def _release(night: Night, entry: Entry) -> disclosure.Release:
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))
     weight, area_weights = _weights(night)
     evidence = extrapolation.Evidence(
-        noisy_cells=ledger.noisy_cells(night, entry.release_id),
+        noisy_cells=releases.noisy_cells(night, entry.release_id),
         hours_without_data=hours,
         zones_without_data=days,
         weight=weight,
@@ -191,8 +191,8 @@ def _weights(night: Night) -> tuple[Weight, DataFrame]:
     if share is not None:
         none = "home_area string, people_per_device double, relative_variance double"
         return Weight(1 / share), night.spark.createDataFrame([], none)
-    drawn = ledger.participants_entry(night)
-    participants = ledger.noisy_cells(night, drawn.release_id).select(
+    drawn = releases.participants_entry(night)
+    participants = releases.noisy_cells(night, drawn.release_id).select(
         F.col("keys")["area"].alias("area"), "noisy_devices", "sigma"
     )
     total = participants.agg(

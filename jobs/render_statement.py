@@ -59,4 +59,4 @@ def _attacks(night: Night, ledger: Ledger) -> list[Attack]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(show_statement, description=__doc__ or ""))
+    sys.exit(run_job(show_statement, description=__doc__ or "", writes=False))

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs import ledger
+from jobs import releases
 from jobs.detect_visits import Accounting, detect_visits
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
@@ -29,12 +29,12 @@ from transforms.tables import RUNS
 def run_night(night: Night, *, restate: bool = False) -> None:
     """Every step of one night, in order; any error stops it before anything is published."""
     night.progress.headline(f"Footfall, night of {night.day.date} ({night.settings.timezone})")
-    newest = ledger.newest(night)
+    newest = releases.newest(night)
     if newest is not None and newest.is_closed and not restate:
         night.progress.note(f"{newest.release_id} is published: nothing to do")
     else:
         with recorded(night) as run:
-            if not ledger.is_drawn(night, ledger.open_or_next(night)):
+            if not releases.is_drawn(night, releases.open_or_next(night)):
                 night.progress.step(ingest_decisions, night)
                 night.progress.step(ingest_reference, night)
                 run.accounting = night.progress.step(detect_visits, night)

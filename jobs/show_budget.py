@@ -18,7 +18,7 @@ from transforms.errors import Failed
 from transforms.ledger import WINDOWS, Entry, Ledger, full_windows
 from transforms.settings import Privacy
 from transforms.tables import MEASURES, RELEASES
-from transforms.wording import shown
+from transforms.wording import or_open, shown
 
 _MEASURES = [measure.full_name for measure in MEASURES]
 
@@ -108,8 +108,8 @@ def _of_release(release: Ledger) -> Table:
                 f"{entry.linf:.3g}",
                 f"{entry.l2:.3g}",
                 f"{entry.sigma:.3g}",
-                f"{entry.rows:,}",
-                f"{entry.suppressed:,}",
+                or_open(entry.rows),
+                or_open(entry.suppressed),
             )
     return table
 
@@ -174,4 +174,4 @@ def _table(title: str, first: str, others: tuple[str, ...]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(show_budget, description=__doc__ or ""))
+    sys.exit(run_job(show_budget, description=__doc__ or "", writes=False))

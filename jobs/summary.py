@@ -11,11 +11,10 @@ from rich.text import Text
 from jobs.ingest_reference import unseen_zones
 from jobs.render_statement import statement_path
 from jobs.runtime import Night
+from jobs.show_budget import read_ledger
 from transforms import budget
 from transforms.tables import (
-    PARTICIPANTS,
     REFERENCE_ZONES,
-    RELEASES,
     RUNS,
     ZONE_DAYS,
 )
@@ -71,14 +70,14 @@ def _or_suppressed(value: float | None, form: str) -> str:
 
 def _budget_lines(night: Night) -> list[str]:
     """What the night cost, and how much of it stays hidden."""
-    ledger = night.of_day(RELEASES).where(F.col("product") != PARTICIPANTS.product)
-    rows = ledger.collect()
-    rho, privacy = sum(row.rho for row in rows), night.settings.privacy
+    ledger, privacy = read_ledger(night).of_day(night.day.date), night.settings.privacy
+    rho, newest = ledger.rho, ledger.releases[-1].entries
     at = ", ".join(
         f"ε {value:.2f} at δ {delta:g}"
         for delta, value in budget.epsilons(rho, deltas=privacy.display_deltas).items()
     )
-    cells, suppressed = sum(r.rows for r in rows), sum(r.suppressed for r in rows)
+    cells = sum(entry.rows or 0 for entry in newest)
+    suppressed = sum(entry.suppressed or 0 for entry in newest)
     return [
         f"privacy: ρ {rho:.3g} of {privacy.rho_cap:.3g} spent per subscriber-day ({at}): who knows "
         f"everybody else guesses one right {budget.right_of_100(rho)} of 100 times, not 50; days "

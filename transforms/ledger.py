@@ -22,7 +22,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `ops.releases`: a measure of a release. Lengths and σ are in devices."""
+    """One row of `ops.releases`: a measure of a release. Lengths and σ are in devices; rows and
+    suppressed are None until the release is published.
+    """
 
     release_id: str
     day: date
@@ -36,8 +38,8 @@ class Entry:
     mechanism: str
     method_version: str
     code_version: str
-    rows: int
-    suppressed: int
+    rows: int | None
+    suppressed: int | None
     supersedes: str | None
     published_at: datetime
 

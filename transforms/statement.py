@@ -17,7 +17,7 @@ from transforms.budget import Window
 from transforms.ledger import Entry, Ledger, full_windows
 from transforms.settings import Input, Privacy, Settings
 from transforms.tables import MEASURES, TABLES, Table
-from transforms.wording import MEASURE_NAMES, power_of_ten, without_login
+from transforms.wording import MEASURE_NAMES, or_open, power_of_ten, without_login
 
 GROUPS = (2, 4)
 """People who always move together, as examples of what the promise means for a group."""
@@ -297,8 +297,8 @@ def _entry(entry: Entry) -> dict[str, object]:
         "l0": entry.l0,
         "l2": f"{entry.l2:.3g}",
         "sigma": f"{entry.sigma:.3g}",
-        "rows": f"{entry.rows:,}",
-        "suppressed": f"{entry.suppressed:,}",
+        "rows": or_open(entry.rows),
+        "suppressed": or_open(entry.suppressed),
     }
 
 

@@ -57,3 +57,12 @@ def without_login(path: str) -> str:
     ('s3a://bucket/a', '/data/a@b')
     """
     return re.sub(r"(?<=://)[^/]*@", "", path)
+
+
+def or_open(count: int | None) -> str:
+    """A count of the ledger, which has none until the release is published.
+
+    >>> or_open(1234), or_open(None)
+    ('1,234', 'open')
+    """
+    return "open" if count is None else f"{count:,}"

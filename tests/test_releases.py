@@ -13,8 +13,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import ledger
-from jobs.ledger import Entry
+from jobs import releases
+from jobs.releases import Entry
 from jobs.runtime import Night, load_settings, night_of
 from transforms import disclosure
 from transforms.errors import Refused
@@ -64,7 +64,7 @@ def rows(night: Night) -> list[dict[str, Any]]:
 
 
 def noise(night: Night, entry: Entry) -> dict[tuple[str, str, str], float]:
-    cells = ledger.noisy_cells(night, entry.release_id).collect()
+    cells = releases.noisy_cells(night, entry.release_id).collect()
     found = {
         (row["product"], row.measure, row["keys"]["zone_id"]): row.noisy_devices for row in cells
     }
@@ -73,10 +73,10 @@ def noise(night: Night, entry: Entry) -> dict[tuple[str, str, str], float]:
 
 
 def released(night: Night) -> Entry:
-    entry = ledger.open_or_next(night)
-    ledger.claim(night, entry)
-    ledger.draw(night, entry, counts(night, entry))
-    return ledger.close(night, entry)
+    entry = releases.open_or_next(night)
+    releases.claim(night, entry)
+    releases.draw(night, entry, counts(night, entry))
+    return releases.close(night, entry)
 
 
 def at_once(*works: Callable[[], object]) -> list[BaseException]:
@@ -99,39 +99,39 @@ def at_once(*works: Callable[[], object]) -> list[BaseException]:
 
 
 def test_a_claim_is_spent_before_anything_is_drawn(night: Night) -> None:
-    entry = ledger.open_or_next(night)
+    entry = releases.open_or_next(night)
     assert (entry.release_id, entry.supersedes, entry.is_closed) == ("2026-11-23-1", None, False)
-    ledger.claim(night, entry)
+    releases.claim(night, entry)
     assert sum(row["rho"] for row in rows(night)) == pytest.approx(0.05)
     assert {row["rows"] for row in rows(night)} == {None}
-    assert not ledger.is_drawn(night, entry)
-    assert ledger.newest(night) == replace(entry, published_at=NOW.replace(tzinfo=None))
+    assert not releases.is_drawn(night, entry)
+    assert releases.newest(night) == replace(entry, published_at=NOW.replace(tzinfo=None))
 
 
 def test_a_claim_that_was_cut_short_goes_on_and_is_not_made_twice(night: Night) -> None:
-    ledger.claim(night, ledger.open_or_next(night))
-    again = ledger.open_or_next(night)
-    ledger.claim(night, again)
+    releases.claim(night, releases.open_or_next(night))
+    again = releases.open_or_next(night)
+    releases.claim(night, again)
     assert again.release_id == "2026-11-23-1"
     assert len(rows(night)) == len(MEASURES)
 
 
 def test_noise_is_drawn_once_however_often_it_is_asked_for(night: Night) -> None:
-    entry = ledger.open_or_next(night)
-    ledger.claim(night, entry)
-    ledger.draw(night, entry, counts(night, entry))
+    entry = releases.open_or_next(night)
+    releases.claim(night, entry)
+    releases.draw(night, entry, counts(night, entry))
     first = noise(night, entry)
-    ledger.draw(night, entry, counts(night, entry))
-    assert ledger.is_drawn(night, entry)
+    releases.draw(night, entry, counts(night, entry))
+    assert releases.is_drawn(night, entry)
     assert noise(night, entry) == first
     assert len(set(first.values())) > len(first) / 4
 
 
 def test_two_that_draw_at_once_leave_one_noise_and_one_spend(night: Night) -> None:
-    entry = ledger.open_or_next(night)
+    entry = releases.open_or_next(night)
     night.store.create([RELEASES, NOISY_CELLS])
-    raised = at_once(*[lambda: ledger.claim(night, entry)] * 2)
-    raised += at_once(*[lambda: ledger.draw(night, entry, counts(night, entry))] * 2)
+    raised = at_once(*[lambda: releases.claim(night, entry)] * 2)
+    raised += at_once(*[lambda: releases.draw(night, entry, counts(night, entry))] * 2)
     assert all("Concurrent" in type(error).__name__ + str(error) for error in raised)
     assert len(rows(night)) == len(MEASURES)
     assert len(noise(night, entry)) == 40 * len(MEASURES)
@@ -140,7 +140,7 @@ def test_two_that_draw_at_once_leave_one_noise_and_one_spend(night: Night) -> No
 def test_a_closed_release_says_what_stays_hidden(night: Night) -> None:
     entry = released(night)
     assert entry.is_closed
-    assert ledger.newest(night) == replace(entry, published_at=NOW.replace(tzinfo=None))
+    assert releases.newest(night) == replace(entry, published_at=NOW.replace(tzinfo=None))
     assert {row["rows"] for row in rows(night)} == {40}
     assert {row["suppressed"] for row in rows(night)} == {0}
     assert len(rows(night)) == len(MEASURES)
@@ -154,32 +154,32 @@ def test_a_restatement_supersedes_and_spends_what_is_left_and_no_more(night: Nig
     assert sum(row["rho"] for row in rows(night)) == pytest.approx(0.10)
     before = rows(night)
     with pytest.raises(Refused, match=r"rho 0\.00625 asked, 0 of 0\.1 left"):
-        ledger.open_or_next(night)
+        releases.open_or_next(night)
     with pytest.raises(Refused, match=r"0 of 0\.1 left"):
-        ledger.claim(night, replace(second, release_id="2026-11-23-3"))
+        releases.claim(night, replace(second, release_id="2026-11-23-3"))
     assert rows(night) == before
 
 
 def test_an_open_release_is_finished_by_the_settings_it_was_claimed_with(
     night: Night, spark: SparkSession
 ) -> None:
-    claimed = ledger.open_or_next(night)
-    ledger.claim(night, claimed)
+    claimed = releases.open_or_next(night)
+    releases.claim(night, claimed)
     path = Path(night.store.restricted).parent / "half.toml"
     path.write_text(path.read_text().replace("0.00625", "0.00125"))
     other = night_of(load_settings(str(path)), DAY, spark, now=lambda: NOW)
-    assert {one.rho for one in ledger.open_or_next(other).calibrations} == {0.00625}
+    assert {one.rho for one in releases.open_or_next(other).calibrations} == {0.00625}
 
 
 def test_the_tenth_release_comes_after_the_ninth(night: Night) -> None:
-    entry = ledger.open_or_next(night)
+    entry = releases.open_or_next(night)
     for number in (9, 10):
         small = tuple(replace(one, rho=0.001) for one in entry.calibrations)
         one = replace(entry, release_id=f"2026-11-23-{number}", calibrations=small)
-        ledger.claim(night, one)
-        ledger.draw(night, one, counts(night, one, cells=2))
-        ledger.close(night, one)
-    newest = ledger.newest(night)
+        releases.claim(night, one)
+        releases.draw(night, one, counts(night, one, cells=2))
+        releases.close(night, one)
+    newest = releases.newest(night)
     assert newest is not None
     assert newest.release_id == "2026-11-23-10"
 
@@ -187,14 +187,14 @@ def test_the_tenth_release_comes_after_the_ninth(night: Night) -> None:
 def test_participants_have_a_budget_of_their_own_once_a_month(night: Night) -> None:
     released(night)
     released(night)
-    entry = ledger.participants_entry(night)
+    entry = releases.participants_entry(night)
     assert (entry.release_id, entry.day) == ("participation-2026-11", date(2026, 11, 1))
-    ledger.claim(night, entry)
-    ledger.draw(night, entry, counts(night, entry))
-    assert ledger.close(night, entry).is_closed
-    assert ledger.participants_entry(night).is_closed
+    releases.claim(night, entry)
+    releases.draw(night, entry, counts(night, entry))
+    assert releases.close(night, entry).is_closed
+    assert releases.participants_entry(night).is_closed
     with pytest.raises(Refused, match=r"participation\.participants"):
-        ledger.claim(night, replace(entry, release_id="participation-2026-11-again"))
+        releases.claim(night, replace(entry, release_id="participation-2026-11-again"))
 
 
 def test_more_than_opendp_proves_is_refused_before_it_is_claimed(
@@ -202,5 +202,5 @@ def test_more_than_opendp_proves_is_refused_before_it_is_claimed(
 ) -> None:
     monkeypatch.setattr(disclosure, "proven_rho", lambda one: one.rho * 1.01)
     with pytest.raises(Refused, match=r"rho 0\.0063125 proven"):
-        ledger.claim(night, ledger.open_or_next(night))
+        releases.claim(night, releases.open_or_next(night))
     assert rows(night) == []
