@@ -89,9 +89,10 @@ def budget_pages(ledger: Ledger, *, day: date, privacy: Privacy) -> list[Rendera
 def _of_release(release: Ledger) -> Table:
     """Measures in the catalogue's order, below the ρ of their product."""
     first = release.entries[0]
+    state = "open since" if first.is_open else "published"
     instead = f", supersedes {shown(first.supersedes)}" if first.supersedes else ""
     table = _table(
-        f"Release {first.release_id}, published {first.published_at:%Y-%m-%d %H:%M} UTC{instead}",
+        f"Release {first.release_id}, {state} {first.published_at:%Y-%m-%d %H:%M} UTC{instead}",
         "measure",
         ("ρ", "L0", "L∞", "L2", "σ", "cells", "suppressed"),
     )

@@ -69,6 +69,15 @@ def test_a_superseded_release_stays_spent() -> None:
     assert (window.published, window.rho) == (1, pytest.approx(0.07))
 
 
+def test_an_open_release_is_spent_but_not_published() -> None:
+    claimed = ledger(*[replace(one, rows=None, suppressed=None) for one in night()])
+    window = claimed.window(last=DAY, days=7)
+    assert (window.published, window.rho) == (0, pytest.approx(0.1))
+    shown = text_of(claimed)
+    assert "Release 2026-11-24-1, open since 2026-11-25 03:01 UTC" in shown
+    assert row(shown, "visitors")[-1] == "open"
+
+
 def test_the_order_of_entries_does_not_matter() -> None:
     entries = [*days_back(3), participants(FIRST)]
     assert ledger(*entries).window(last=DAY, days=30) == ledger(*entries[::-1]).window(

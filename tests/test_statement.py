@@ -150,6 +150,13 @@ def test_a_restatement_is_told_with_what_it_supersedes() -> None:
     assert "ρ = 0.03" in text
 
 
+def test_a_release_that_is_not_published_to_the_end_says_so() -> None:
+    text = words(page(*[replace(one, rows=None, suppressed=None) for one in night()]))
+    assert "This release is open" in text and "Claimed 2026-11-25 03:01 UTC" in text
+    assert "1 day from 2026-11-24 0 of 1 0.1" in text
+    assert "This release is open" not in words(page(*night()))
+
+
 def test_a_day_over_its_cap_is_told_loudly() -> None:
     text = words(page(*night(), entry(rho=0.02, number=2)))
     assert "More was spent than promised. The entries of 2026-11-24 add up to ρ 0.12" in text

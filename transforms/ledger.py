@@ -1,6 +1,7 @@
 """The privacy ledger as a value: what was released, what it cost, what it adds up to.
 
-Every release counts, superseded ones too: what was published once can't be taken back.
+Every release counts: superseded ones, since what was published once can't be taken back, and open
+ones, since their noise may have been drawn.
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ class Entry:
     @property
     def full_name(self) -> str:
         return f"{self.product}.{self.measure}"
+
+    @property
+    def is_open(self) -> bool:
+        """Claimed and therefore spent, but not published to the end yet."""
+        return self.rows is None
 
     @property
     def is_monthly(self) -> bool:
@@ -96,7 +102,7 @@ class Ledger:
         return Window(
             last,
             days,
-            published=len({entry.day for entry in within}),
+            published=len({entry.day for entry in within if not entry.is_open}),
             daily=Ledger(tuple(within)).rho,
             monthly=self.monthly(first=blank.first, last=last).rho,
         )

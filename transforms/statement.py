@@ -17,7 +17,7 @@ from transforms.budget import Window
 from transforms.ledger import Entry, Ledger, full_windows
 from transforms.settings import Input, Privacy, Settings
 from transforms.tables import MEASURES, TABLES, Table
-from transforms.wording import MEASURE_NAMES, or_open, power_of_ten, without_login
+from transforms.wording import MEASURE_NAMES, power_of_ten, without_login
 
 GROUPS = (2, 4)
 """People who always move together, as examples of what the promise means for a group."""
@@ -284,6 +284,7 @@ def _measures(privacy: Privacy) -> list[dict[str, object]]:
 def _release(release: Ledger) -> dict[str, object]:
     return {
         "first": release.entries[0],
+        "is_open": any(entry.is_open for entry in release.entries),
         "rho": f"{release.rho:.4g}",
         "entries": [_entry(entry) for entry in release.entries],
     }
@@ -297,8 +298,7 @@ def _entry(entry: Entry) -> dict[str, object]:
         "l0": entry.l0,
         "l2": f"{entry.l2:.3g}",
         "sigma": f"{entry.sigma:.3g}",
-        "rows": or_open(entry.rows),
-        "suppressed": or_open(entry.suppressed),
+        "withheld": "open" if entry.is_open else f"{entry.suppressed:,} of {entry.rows:,}",
     }
 
 
