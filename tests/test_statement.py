@@ -262,6 +262,13 @@ def test_the_regime_is_that_of_the_settings(html: str) -> None:
     assert "is set to an opt-in regime" in text and "opt-out regime" not in text
 
 
+def test_an_installed_key_store_is_named_and_not_vouched_for(html: str) -> None:
+    text = words(page(settings=changed(SETTINGS, keys={"store": "vault"})))
+    assert "key store vault, which is told to destroy it" in text
+    assert "can't vouch for it" in text and "the file is overwritten" not in text
+    assert "It is in a file that only the job's account can read" in words(html)
+
+
 def test_every_input_is_told_with_the_columns_that_are_read(html: str) -> None:
     text = words(html)
     assert "subscriber_id, event_time, cell_id, event_type" in text

@@ -41,6 +41,8 @@ JOBS = (
     "detect_visits",
     "publish_products",
     "render_report",
+    "render_statement",
+    "show_budget",
     "run_night",
 )
 

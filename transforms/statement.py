@@ -68,7 +68,7 @@ RETENTION = (
     Kept(
         "Key of the day",
         "until the release",
-        "Overwritten and removed when the night is published, and when a night ends without.",
+        "Destroyed when the night is published, and when a night ends without.",
         "enforced",
     ),
     Kept(
@@ -216,7 +216,7 @@ def _about(table: Table) -> str:
 
 def _places(settings: Settings) -> list[tuple[str, str, str]]:
     """Where, what, and whom it is meant for."""
-    paths = settings.paths
+    paths, in_files = settings.paths, settings.keys.store == "file"
     return [
         (without_login(path), what, whom)
         for path, what, whom in (
@@ -226,7 +226,11 @@ def _places(settings: Settings) -> list[tuple[str, str, str]]:
                 "pseudonymous visits, consent, reference, ledger, run counts",
                 "the engineers who run the nights, the data-protection officer",
             ),
-            (paths.keys_folder, "the key of a day that is not published yet", "the job alone"),
+            (
+                paths.keys_folder if in_files else f"key store {settings.keys.store}",
+                "the key of a day that is not published yet",
+                "the job alone",
+            ),
             (
                 paths.reports_folder,
                 "the nightly report, this page",
