@@ -14,7 +14,7 @@ SEED        ?= 7
 PUBLISHED   ?= demo/published
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night report budget statement notebooks test check zip clean
+.PHONY: help setup demo world night report budget statement attack notebooks test check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 10
@@ -25,14 +25,15 @@ $(READY): requirements.txt setup.py conf/jars.txt .ci/setup
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/setup >&2
 	@touch $@
 
+demo: ATTACK := 1
 demo: $(READY) world night ## A demo world and one whole night over it, from nothing: SUBSCRIBERS=20000 DAY=yesterday
 
 world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=yesterday SEED=7
 	@$(BIN)/python -m jobs.make_world --out demo --subscribers $(SUBSCRIBERS) --centres $(CENTRES) \
 		--days $(DAYS) --last-day $(DAY) --seed $(SEED)
 
-night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml RESTATE=1
-	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY) $(if $(RESTATE),--restate)
+night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml RESTATE=1 ATTACK=1
+	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY) $(if $(RESTATE),--restate) $(if $(ATTACK),--attack)
 
 report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)
@@ -42,6 +43,9 @@ budget: $(READY) ## Show what a night cost, and 7 and 30 days: DAY=2026-11-23 CO
 
 statement: $(READY) ## Render the data-protection officer's page: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_statement --conf $(CONF) --day $(DAY)
+
+attack: $(READY) ## Attack a published night in every known way: DAY=2026-11-23 CONF=conf/demo.toml QUICK=1
+	@$(BIN)/python -m jobs.attack_release --conf $(CONF) --day $(DAY) $(if $(QUICK),--quick)
 
 notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb

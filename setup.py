@@ -12,7 +12,7 @@ setup(
     name="footfall",
     version=VERSION[1] if VERSION else "0",
     description="Mobile network events to anonymised footfall, nightly, on Apache Spark",
-    packages=["jobs", "transforms"],
+    packages=["jobs", "jobs.attacks", "transforms"],
     package_data={"transforms": ["*.j2"]},
     python_requires=">=3.11",
     install_requires=(ROOT / "requirements.in").read_text().splitlines(),

@@ -10,7 +10,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.render_statement import render_statement, write_page
+from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
 from transforms import budget, report, tables
 from transforms.errors import Failed
@@ -47,6 +47,7 @@ def render_report(night: Night) -> Path:
             releases=releases,
             rejected=_pandas(night.of_day(REJECTED)),
             run=_run(night),
+            attacks=attacks_on(night, set(releases["release_id"])),
         ),
         day=day,
         timezone=night.settings.timezone,

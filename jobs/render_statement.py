@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from pyspark.sql import functions as F
 
 from jobs.runtime import Night, run_job
 from jobs.show_budget import read_ledger
-from transforms.ledger import Ledger
-from transforms.statement import Attack, Evidence, statement
+from transforms.risks import Attack
+from transforms.statement import Evidence, statement
 from transforms.tables import ATTACKS, TABLES
 
 
@@ -25,7 +26,9 @@ def render_statement(night: Night) -> Path:
     ledger = read_ledger(night)
     evidence = Evidence(
         ledger=ledger,
-        attacks=_attacks(night, ledger),
+        attacks=attacks_on(
+            night, {entry.release_id for entry in ledger.of_day(night.day.date).entries}
+        ),
         filled={
             table.name
             for table in TABLES
@@ -50,12 +53,10 @@ def write_page(path: Path, page: str) -> None:
     unfinished.replace(path)
 
 
-def _attacks(night: Night, ledger: Ledger) -> list[Attack]:
-    """Scores of the night's releases. Rows from before views were told apart are of releases."""
-    ids = {entry.release_id for entry in ledger.of_day(night.day.date).entries}
-    rows = night.store.read(ATTACKS).where(F.col("release_id").isin(ids)).collect()
-    names = [field.name for field in fields(Attack)]
-    return [Attack(**{name: row[name] for name in names if name in row}) for row in rows]
+def attacks_on(night: Night, releases: Collection[str]) -> list[Attack]:
+    """Scores of these releases, attacked or not."""
+    rows = night.store.read(ATTACKS).where(F.col("release_id").isin(list(releases))).collect()
+    return [Attack(**{one.name: row[one.name] for one in fields(Attack)}) for row in rows]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jobs import releases
+from jobs.attack_release import attack_release
 from jobs.detect_visits import Accounting, detect_visits
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
@@ -25,8 +26,10 @@ from jobs.summary import show_summary
 from transforms.errors import Refused
 from transforms.tables import RUNS
 
+OPTIONS = RESTATE | {"attack": "attack what was published, quickly, before the report is made"}
 
-def run_night(night: Night, *, restate: bool = False) -> None:
+
+def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> None:
     """Every step of one night, in order; any error stops it before anything is published."""
     night.progress.headline(f"Footfall, night of {night.day.date} ({night.settings.timezone})")
     newest = releases.newest(night)
@@ -39,6 +42,8 @@ def run_night(night: Night, *, restate: bool = False) -> None:
                 night.progress.step(ingest_reference, night)
                 run.accounting = night.progress.step(detect_visits, night)
             night.progress.step(publish_products, night, restate=restate)
+    if attack:
+        attack_release(night, quick=True).must_hold()
     report = night.progress.step(render_report, night)
     show_summary(night, report)
 
@@ -82,4 +87,4 @@ def recorded(night: Night) -> Iterator[Run]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(run_night, description=__doc__ or "", flags=RESTATE))
+    sys.exit(run_job(run_night, description=__doc__ or "", flags=OPTIONS))

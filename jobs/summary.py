@@ -8,11 +8,13 @@ from pyspark.sql import functions as F
 from rich.table import Table
 from rich.text import Text
 
+from jobs import releases
 from jobs.ingest_reference import unseen_zones
-from jobs.render_statement import statement_path
+from jobs.render_statement import attacks_on, statement_path
 from jobs.runtime import Night
 from jobs.show_budget import read_ledger
 from transforms import budget
+from transforms.risks import RELEASED
 from transforms.tables import (
     REFERENCE_ZONES,
     RUNS,
@@ -29,7 +31,12 @@ def show_summary(night: Night, report: Path) -> None:
     console.print()
     console.print(_busiest_zones(night))
     console.print()
-    for line in (*_budget_lines(night), *_run_lines(night), *_unseen_lines(night)):
+    for line in (
+        *_budget_lines(night),
+        *_attack_lines(night),
+        *_run_lines(night),
+        *_unseen_lines(night),
+    ):
         console.print(line, markup=False)
     console.print(f"report: {report}", markup=False)
     console.print(f"statement: {statement_path(night)}", markup=False)
@@ -84,6 +91,16 @@ def _budget_lines(night: Night) -> list[str]:
         "add up, see the report and `make budget`",
         f"published: {cells - suppressed:,} of {cells:,} cells, {suppressed:,} suppressed",
     ]
+
+
+def _attack_lines(night: Night) -> list[str]:
+    """Nothing where the release was not attacked."""
+    entry = releases.newest(night)
+    scores = attacks_on(night, [entry.release_id]) if entry else []
+    verdicts = [one.within_bound for one in scores if one.view == RELEASED]
+    if not verdicts:
+        return []
+    return [f"attacks: {len(verdicts)} made, {verdicts.count(False)} broke the promise"]
 
 
 def _run_lines(night: Night) -> list[str]:

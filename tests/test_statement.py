@@ -18,8 +18,9 @@ from tests.test_report import _Reading, words
 from tests.test_show_budget import frame
 from transforms import budget
 from transforms.ledger import Entry
+from transforms.risks import Attack, risk_of
 from transforms.settings import Settings
-from transforms.statement import RETENTION, Attack, Evidence, risk_of, statement
+from transforms.statement import RETENTION, Evidence, statement
 from transforms.tables import ATTACKS, MEASURES, RELEASES, TABLES
 
 PROJECT = Path(__file__).parent.parent
@@ -33,6 +34,7 @@ def attack(name: str, score: float = 0.61, *, view: str = "release", within: boo
     return Attack(
         release_id=f"{DAY}-1",
         attack=name,
+        attacker="somebody",
         score=score,
         standard_error=0.012,
         bound=0.648,
@@ -178,11 +180,12 @@ def test_scores_stand_below_the_risk_they_measure(html: str) -> None:
     singling, rest = text.split("Singling out Every figure")[1].split("Linkability What is")
     linking, rest = rest.split("Inference Noise is")
     inferring, guarantee = rest.split("The guarantee itself Attacks on")
-    line = "membership worst case day 2026-11-24-1, 2026-11-25 1.000 0.617 ± 0.012 0.648 within"
+    at = "somebody 2026-11-24-1, 2026-11-25"
+    line = f"membership worst case day {at} 1.000 0.617 ± 0.012 0.648 within"
     assert line in singling
-    assert "linkage of days 2026-11-24-1, 2026-11-25 – 0.503 ± 0.012" in linking
+    assert "linkage of days somebody 2026-11-24-1, 2026-11-25 – 0.503 ± 0.012" in linking
     assert "trajectory recovery" in inferring
-    assert "epsilon audit 2026-11-24-1, 2026-11-25 – 1.234" in guarantee
+    assert "epsilon audit somebody 2026-11-24-1, 2026-11-25 – 1.234" in guarantee
     assert "Not measured" not in text
 
 
@@ -354,7 +357,7 @@ def test_the_command_tells_what_the_tables_hold(spark: SparkSession, tmp_path: P
     assert path == tmp_path / f"restricted/reports/statement-{DAY}.html"
     text = words(path.read_text(encoding="utf-8"))
     assert "Release 2026-11-24-1, ρ 0.1" in text
-    assert "linkage of days 2026-11-24-1, 2026-11-25 – 0.610 ± 0.012 0.648 within" in text
+    assert "linkage of days somebody 2026-11-24-1, 2026-11-25 – 0.610 ± 0.012 0.648 within" in text
     stored = text.split("All restricted tables")[1]
     assert "ops.releases The privacy ledger" in stored and "ops.attacks Scores" in stored
     assert "ops.noisy_cells empty" in stored

@@ -37,7 +37,7 @@ DESIGN = {
     "ops.consent_certificates": ("restricted", ("day", "release_id")),
     "ops.releases": ("restricted", ("release_id", "product", "measure")),
     "ops.noisy_cells": ("restricted", ("release_id", "product", "measure", "keys")),
-    "ops.attacks": ("restricted", ("release_id", "attack")),
+    "ops.attacks": ("restricted", ("release_id", "attack", "view")),
     "gold.zone_hours": ("published", ("day", "zone_id", "hour_start")),
     "gold.zone_days": ("published", ("day", "zone_id")),
     "gold.zone_dwell": ("published", ("day", "zone_id", "dwell_band")),

@@ -17,6 +17,10 @@ from transforms.errors import Refused
 from transforms.settings import MeasureBudget
 from transforms.tables import Measure
 
+PROMISED_RHO = 0.10
+"""What subscribers are promised of each day, whatever an operator's settings say: attacks on a
+release are judged against it."""
+
 _ROUNDING = 1e-12
 
 
@@ -73,6 +77,12 @@ class Calibration:
 
 def calibrated(measure: Measure, budget: MeasureBudget) -> Calibration:
     return Calibration(measure, l0=budget.cells, rho=budget.rho)
+
+
+def with_noise(measure: Measure, *, l0: int, sigma: float) -> Calibration:
+    """The calibration that keeps `l0` cells under noise of scale `sigma`: ρ is what it costs."""
+    l2 = Calibration(measure, l0=l0, rho=1.0).l2
+    return Calibration(measure, l0=l0, rho=l2**2 / (2 * sigma**2))
 
 
 # --- what ρ means ---------------------------------------------------------------------------

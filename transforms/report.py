@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from transforms import pages
 from transforms.budget import epsilon, right_of_100
+from transforms.risks import Attack, by_risk
 from transforms.tables import DAY_PARTS, DWELL_BANDS, ELSEWHERE, OUTSIDE_AREA, UNKNOWN_AREA
 from transforms.wording import MEASURE_NAMES, power_of_ten
 
@@ -73,6 +74,7 @@ class ReportTables:
     releases: pd.DataFrame  # the privacy ledger of the day, perhaps with its month's participants
     rejected: pd.DataFrame  # day, reason, rows
     run: Mapping[str, object]  # the row of ops.runs
+    attacks: Sequence[Attack] = ()  # of the day's releases
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def night_report(
         privacy=_privacy(
             tables.releases, day=day, epsilon_by_delta=epsilon_by_delta, rho_cap=rho_cap
         ),
+        attacks=_attacks(tables.attacks),
         run=_run(tables.run, _of_day(tables.rejected, day), timezone=timezone),
     )
 
@@ -740,6 +743,17 @@ def _privacy(
             .drop_duplicates()
             .to_dict("records")
         ],
+    }
+
+
+def _attacks(attacks: Sequence[Attack]) -> dict[str, object]:
+    """What attacks on the day's releases reached, all risks in one table."""
+    risks = by_risk(attacks)
+    lines = [line for of_risk in risks.values() for line in of_risk]
+    return {
+        "risks": risks,
+        "lines": lines,
+        "broken": sum(not line["within"] for line in lines),
     }
 
 

@@ -9,34 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Literal
 
 from transforms import budget, pages, tables
 from transforms.budget import Window
 from transforms.ledger import Entry, Ledger, full_windows
+from transforms.risks import Attack, by_risk
 from transforms.settings import Input, Privacy, Settings
 from transforms.tables import MEASURES, TABLES, Table
 from transforms.wording import MEASURE_NAMES, power_of_ten, without_login
 
 GROUPS = (2, 4)
 """People who always move together, as examples of what the promise means for a group."""
-
-RELEASED, UNPROTECTED = "release", "unprotected"
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One row of `ops.attacks`; `view` is what the attacker saw."""
-
-    release_id: str
-    attack: str
-    score: float
-    standard_error: float
-    bound: float
-    within_bound: bool
-    attacked_at: datetime
-    view: str = RELEASED
 
 
 @dataclass(frozen=True)
@@ -103,28 +88,6 @@ RETENTION = (
     ),
 )
 
-RISKS = {
-    "Singling out": ("member", "single", "singl", "difference", "overlap", "nested", "total"),
-    "Linkability": ("link", "dictionary", "pseudonym"),
-    "Inference": ("trajector", "averag", "repeat", "infer", "attribute"),
-}
-"""The risks of WP29 Opinion 05/2014, and what the name of an attack on each has in it."""
-
-OTHER_RISK = "The guarantee itself"
-
-
-def risk_of(attack: str) -> str:
-    """The risk that an attack measures, by the words of its name.
-
-    >>> risk_of("membership, one week"), risk_of("linkage of days"), risk_of("epsilon audit")
-    ('Singling out', 'Linkability', 'The guarantee itself')
-    """
-    name = attack.lower()
-    for risk, signs in RISKS.items():
-        if any(sign in name for sign in signs):
-            return risk
-    return OTHER_RISK
-
 
 def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
     """The HTML page of one day, whether or not the ledger holds a release of it."""
@@ -160,7 +123,7 @@ def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
         ],
         over=ledger.overspent(privacy),
         attacked=bool(attacks),
-        risks=_risks(attacks),
+        risks=by_risk(attacks),
     )
 
 
@@ -313,25 +276,3 @@ def _of(night: Ledger, attacks: Sequence[Attack]) -> list[Attack]:
     """Scores of the releases of the night alone: another night's say nothing about it."""
     ids = {entry.release_id for entry in night.entries}
     return [one for one in attacks if one.release_id in ids]
-
-
-def _risks(attacks: Sequence[Attack]) -> dict[str, list[dict[str, object]]]:
-    """By risk: each attack on the release, beside its score on unprotected counts."""
-    unprotected = {(one.release_id, one.attack): one for one in attacks if one.view == UNPROTECTED}
-    lines: dict[str, list[dict[str, object]]] = {risk: [] for risk in (*RISKS, OTHER_RISK)}
-    for one in sorted(attacks, key=lambda one: (one.release_id, one.attack)):
-        if one.view != UNPROTECTED:
-            before = unprotected.get((one.release_id, one.attack))
-            lines[risk_of(one.attack)].append(
-                {
-                    "attack": one.attack.replace("_", " "),
-                    "release_id": one.release_id,
-                    "unprotected": f"{before.score:.3f}" if before else "–",
-                    "score": f"{one.score:.3f}",
-                    "standard_error": f"{one.standard_error:.3f}",
-                    "bound": f"{one.bound:.3f}",
-                    "within": one.within_bound,
-                    "at": one.attacked_at,
-                }
-            )
-    return lines

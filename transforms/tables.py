@@ -22,6 +22,7 @@ FIRST_BAND_FROM_MIN = 10
 DAY_PARTS = {"night": 22, "morning": 6, "midday": 11, "afternoon": 14, "evening": 18}
 """Label to the local hour it starts at; each ends where the next starts."""
 KINDS = ("visit", "pass_by", "resident")
+ATTACK_VIEWS = ("unprotected", "release")
 STATUSES = ("published", "suppressed", "no_data")
 
 
@@ -424,17 +425,20 @@ NOISY_CELLS = Table(
 ATTACKS = Table(
     "ops.attacks",
     "restricted",
-    "Scores of the attacks that a release survived, with their bounds.",
+    "Scores of the attacks on a release and on the same data unprotected, with their bounds.",
     (
         Column("release_id", _string, "release"),
         Column("attack", _string, "attack"),
+        Column("attacker", _string, "who attacks, and what they know"),
+        Column("view", _string, "unprotected: the same attack without protection, or release"),
         Column("score", _double, "what the attack reached"),
-        Column("standard_error", _double, "of the score"),
+        Column("standard_error", _double, "of the score; 0: exact, or already a lower bound"),
         Column("bound", _double, "what the guarantee allows"),
         Column("within_bound", _boolean, "score does not break the bound"),
         Column("attacked_at", _timestamp, "UTC"),
     ),
-    key=("release_id", "attack"),
+    key=("release_id", "attack", "view"),
+    checks={"view_known": _one_of("view", ATTACK_VIEWS)},
 )
 
 # --- published tables -----------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Attacks on a release: who sees what, what they make of it, and what the promise allows."""
