@@ -11,10 +11,11 @@ SUBSCRIBERS ?= 20000
 CENTRES     ?= 26
 DAYS        ?= 1
 SEED        ?= 7
+SEEDS       ?= 200
 PUBLISHED   ?= demo/published
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night report budget statement attack notebooks test check zip clean
+.PHONY: help setup demo world night report budget statement attack notebooks test sensitivity leaks check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 10
@@ -52,6 +53,12 @@ notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=dem
 
 test: $(READY) ## Run all tests, in two processes
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+sensitivity: $(READY) ## Search for a subscriber-day that changes more than is declared: SEEDS=200
+	@$(BIN)/python -m pytest -n 2 --dist load tests/test_sensitivity.py --seeds $(SEEDS)
+
+leaks: $(READY) ## Search everything a night leaves for identities and keys: SUBSCRIBERS=50000
+	@$(BIN)/python -m pytest -s tests/test_leaks.py --subscribers $(SUBSCRIBERS)
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

@@ -28,6 +28,15 @@ settings.register_profile(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seeds", type=int, default=1, help="searches for a subscriber-day beyond its bounds"
+    )
+    parser.addoption(
+        "--subscribers", type=int, default=200, help="size of the world that is searched for leaks"
+    )
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     from jobs.runtime import load_settings, spark_session

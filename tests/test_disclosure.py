@@ -10,8 +10,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -99,81 +97,6 @@ def test_the_choice_is_the_same_every_time_and_in_every_order(spark: SparkSessio
     one = kept(frame(spark, {"p": zones, "q": zones}), l0=4)
     other = kept(frame(spark, {"q": zones[::-1], "p": zones[5:] + zones[:5]}), l0=4)
     assert one == other
-
-
-some_days = st.lists(
-    st.tuples(
-        st.sampled_from([f"zone {number}" for number in range(12)]),
-        st.sampled_from([0.001, 0.02, 0.25, 0.25, 0.5, 0.75, 1.0, 1.0]),
-    ),
-    min_size=1,
-    max_size=20,
-)
-several_days = st.lists(some_days, min_size=80, max_size=120)
-
-
-@given(several=several_days, others=several_days)
-@settings(settings.get_profile("batches"))
-def test_adding_other_people_never_changes_what_is_kept_of_one(
-    spark: SparkSession, several: list[Day], others: list[Day]
-) -> None:
-    us = {f"p{number:03}": day for number, day in enumerate(several)}
-    them = {f"other {number:03}": day for number, day in enumerate(others)}
-    alone, together = kept(frame(spark, us), l0=4), kept(frame(spark, them | us), l0=4)
-    assert {who: together[who] for who in us} == alone
-
-
-# ---------------------------------------------------------------------------------- sensitivity
-
-
-def norms(spark: SparkSession, days: list[Day], calibration: Calibration) -> list[float]:
-    """L2 norm, in visitors, of what each subscriber-day adds to the sums."""
-    contributions = frame(spark, {f"p{number:03}": day for number, day in enumerate(days)})
-    # One pseudonym at a time through the very sums that are published.
-    cells: dict[str, list[int]] = defaultdict(list)
-    bounded = disclosure.bounded(contributions, key=("zone_id",), l0=calibration.l0)
-    for row in bounded.groupBy("pseudonym", "zone_id").agg(F.sum("units").alias("u")).collect():
-        cells[row.pseudonym].append(row.u)
-    return [math.hypot(*units) / UNITS for units in cells.values()]
-
-
-def once_per_zone(day: Day) -> Day:
-    """All measures but visits add to a cell once."""
-    return list(dict(day).items())
-
-
-NASTY: list[Day] = [
-    [("a", 1.0)] * 30,
-    [("a", 1.0)] * 4 + [("b", 1.0)] * 4,
-    [(f"zone {number}", 1.0) for number in range(50)],
-    [(f"zone {number}", 1e-9) for number in range(50)],
-    [("a", 99.0), ("b", 99.0), ("c", 99.0), ("d", 99.0), ("e", 99.0)],
-    [("a", 0.51)] * 3 + [("b", 1.0)] * 3,
-]
-
-
-@pytest.mark.parametrize("name", CALIBRATIONS)
-def test_no_subscriber_day_adds_more_than_the_sensitivity_and_some_add_that(
-    spark: SparkSession, name: str
-) -> None:
-    calibration = CALIBRATIONS[name]
-    days = NASTY if calibration.measure.repeats else [once_per_zone(day) for day in NASTY]
-    reached = norms(spark, days, calibration)
-    assert max(reached) == pytest.approx(calibration.l2)
-    assert max(reached) <= calibration.l2 * (1 + 1e-12)
-
-
-@given(days=several_days)
-@settings(settings.get_profile("batches"))
-def test_a_search_over_subscriber_days_finds_none_above_the_sensitivity(
-    spark: SparkSession, days: list[Day]
-) -> None:
-    for name, shaped in (
-        ("zone_days.visits", days),
-        ("zone_days.visitors", [once_per_zone(day) for day in days]),
-    ):
-        calibration = CALIBRATIONS[name]
-        assert max(norms(spark, shaped, calibration)) <= calibration.l2 * (1 + 1e-12)
 
 
 def test_sums_add_up_what_is_kept_of_everybody(spark: SparkSession) -> None:
