@@ -13,6 +13,8 @@ DAYS        ?= 1
 SEED        ?= 7
 SEEDS       ?= 200
 PUBLISHED   ?= demo/published
+BUILD       ?= build
+DIST        ?= dist
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world night report budget statement attack notebooks test sensitivity leaks check zip clean
@@ -67,9 +69,9 @@ check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 zip: $(READY) ## Build dist/footfall.zip for spark-submit --py-files
-	@rm -rf build/zip && mkdir -p build/zip dist
-	@cp -r jobs transforms build/zip && find build/zip -name __pycache__ -prune -exec rm -r {} +
-	@cd build/zip && ../../$(BIN)/python -m zipfile -c ../../dist/footfall.zip jobs transforms
+	@rm -rf $(BUILD)/zip && mkdir -p $(BUILD)/zip $(DIST)
+	@cp -r jobs transforms $(BUILD)/zip && find $(BUILD)/zip -name __pycache__ -prune -exec rm -r {} +
+	@cd $(BUILD)/zip && $(abspath $(BIN))/python -m zipfile -c $(abspath $(DIST))/footfall.zip jobs transforms
 
 clean: ## Remove what was built and the demo, not the environment
 	@rm -rf build dist demo *.egg-info

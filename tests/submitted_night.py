@@ -1,0 +1,181 @@
+"""A whole night by spark-submit on two executors, and everything it leaves or had on its way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyspark
+from deltalake import DeltaTable
+
+from jobs.keys import KEY_BYTES
+from transforms.tables import NIGHTLY_PRODUCTS
+
+PROJECT = Path(__file__).resolve().parent.parent
+SPARK_HOME = Path(pyspark.__file__).resolve().parent
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This one, without what would lead the processes to the project by another way."""
+    left_out = ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH", "SPARK_HOME", "PYSPARK_DRIVER_PYTHON")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return kept | {"PYSPARK_PYTHON": sys.executable} | more
+
+
+def ended(
+    command: Sequence[str | Path], *, cwd: Path, timeout_s: float = 600, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """A process that has ended; `more` joins its environment."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def package(folder: Path) -> Path:
+    """The zip that executors get, made in `folder` as `make zip` makes it."""
+    make = ["make", "--silent", "-o", ".venv/.ready", "zip", f"BUILD={folder}", f"DIST={folder}"]
+    done = ended(make, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    return folder / "footfall.zip"
+
+
+def gold_rows(published: Path) -> dict[str, int]:
+    return {
+        product.name: DeltaTable(str(published / product.table.path)).to_pyarrow_table().num_rows
+        for product in NIGHTLY_PRODUCTS
+    }
+
+
+@dataclass
+class Watch:
+    """What came and went while a night ran: its keys, and the files of `spark.local.dir`.
+
+    Files are kept by a second name, which outlives the first and costs no copy.
+    """
+
+    keys_folder: Path
+    local: Path
+    kept: Path
+    keys: set[bytes] = field(default_factory=set)
+    _known: set[int] = field(default_factory=set)
+
+    def look(self) -> None:
+        for file in self.keys_folder.glob("*.key"):
+            with suppress(OSError):
+                key = file.read_bytes()
+                if len(key) == KEY_BYTES and any(key):  # zeros: it is just being destroyed
+                    self.keys.add(key)
+        for file in self.local.rglob("*"):
+            with suppress(OSError):
+                number = file.stat().st_ino
+                if file.is_file() and number not in self._known:
+                    os.link(file, self.kept / f"{len(self._known):06}-{file.name}")
+                    self._known.add(number)
+
+
+@contextmanager
+def watching(watch: Watch, *, every_s: float = 0.02) -> Iterator[None]:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(every_s):
+            watch.look()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A night that spark-submit ran, and where it left what."""
+
+    done: subprocess.CompletedProcess[str]
+    root: Path
+    executors: Path
+    watch: Watch
+
+    @property
+    def published(self) -> Path:
+        return self.root / "published"
+
+    @property
+    def restricted(self) -> Path:
+        return self.root / "restricted"
+
+    @property
+    def report_folder(self) -> Path:
+        return self.root / "work/demo/reports"
+
+    @property
+    def event_log(self) -> list[Path]:
+        return [path for path in (self.root / "eventlog").rglob("*") if path.is_file()]
+
+    @property
+    def left_behind(self) -> list[Path]:
+        """All that others than the job may come to see: what is sold, logs, pages, leftovers."""
+        names = ("published", "eventlog", "output", "work", "local", "tmp")
+        return [*(self.root / name for name in names), self.executors]
+
+
+@contextmanager
+def submitted_night(landing: Path, root: Path, *, day: str, timeout_s: float) -> Iterator[Submitted]:
+    """Runs a night on executors in processes of their own, started far from the project.
+
+    Its paths are relative to where it is started: neither Delta nor an executor is there. Event
+    log on and readable; temporary files of Spark, Java and Python each in a known folder.
+    """
+    for name in ("work", "eventlog", "output", "local", "tmp", "kept"):
+        (root / name).mkdir()
+    java = f"-XX:TieredStopAtLevel=1 -Djava.io.tmpdir={root / 'tmp'}"
+    spark_conf = {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": (root / "eventlog").as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.local.dir": str(root / "local"),
+        "spark.sql.shuffle.partitions": "2",
+        "spark.driver.extraJavaOptions": java,
+        "spark.executor.extraJavaOptions": java,
+    }
+    command = [
+        Path(sys.executable).parent / "spark-submit",
+        *("--master", "local-cluster[2,1,2048]"),
+        *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
+        *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
+        *("--conf", PROJECT / "conf/demo.toml", "--day", day),
+        *("--landing", os.path.relpath(landing, root / "work")),
+        *("--restricted", "../restricted", "--published", "../published"),
+    ]
+    watch = Watch(root / "restricted/keys", root / "local", root / "kept")
+    with watching(watch):
+        done = ended(command, cwd=root / "work", timeout_s=timeout_s, TMPDIR=str(root / "tmp"))
+    (root / "output/stdout").write_text(done.stdout)
+    (root / "output/stderr").write_text(done.stderr)
+    [application] = {part for log in (root / "eventlog").iterdir() for part in _applications(log)}
+    executors = SPARK_HOME / "work" / application
+    try:
+        yield Submitted(done, root, executors, watch)
+    finally:
+        shutil.rmtree(executors, ignore_errors=True)
+
+
+def _applications(log: Path) -> list[str]:
+    """Id of the application in the name of its event log, `eventlog_v2_app-…` or `app-…`."""
+    return [log.name.removeprefix("eventlog_v2_")] if "app-" in log.name else []
