@@ -20,7 +20,7 @@ DIST        ?= dist
 .PHONY: help setup demo world night report budget statement attack notebooks test sensitivity leaks check zip clean
 
 help: ## List all commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
 
 setup: $(READY) ## Make the environment (.venv) and fetch the jars, once
 
@@ -54,11 +54,12 @@ notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=dem
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
 test: $(READY) ## Run all tests, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 sensitivity: $(READY) ## Search for a subscriber-day that changes more than is declared: SEEDS=200
 	@$(BIN)/python -m pytest -n 2 --dist load tests/test_sensitivity.py --seeds $(SEEDS)
 
+leaks: SUBSCRIBERS = 50000
 leaks: $(READY) ## Search everything a night leaves for identities and keys: SUBSCRIBERS=50000
 	@$(BIN)/python -m pytest -s tests/test_leaks.py --subscribers $(SUBSCRIBERS)
 

@@ -12,14 +12,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nbformat
 import pyspark
-from deltalake import DeltaTable
+from nbclient import NotebookClient
 
 from jobs.keys import KEY_BYTES
-from transforms.tables import NIGHTLY_PRODUCTS
 
 PROJECT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 SPARK_HOME = Path(pyspark.__file__).resolve().parent
+DAY = "2025-11-22"
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -52,22 +54,16 @@ def package(folder: Path) -> Path:
     return folder / "footfall.zip"
 
 
-def gold_rows(published: Path) -> dict[str, int]:
-    return {
-        product.name: DeltaTable(str(published / product.table.path)).to_pyarrow_table().num_rows
-        for product in NIGHTLY_PRODUCTS
-    }
-
-
 @dataclass
 class Watch:
-    """What came and went while a night ran: its keys, and the files of `spark.local.dir`.
+    """What came and went while a night ran: its keys, and the files of `folders`.
 
-    Files are kept by a second name, which outlives the first and costs no copy.
+    A file is kept by a second name, which outlives the first and costs no copy. What lives
+    shorter than the watch blinks may be missed.
     """
 
     keys_folder: Path
-    local: Path
+    folders: Sequence[Path]
     kept: Path
     keys: set[bytes] = field(default_factory=set)
     _known: set[int] = field(default_factory=set)
@@ -78,12 +74,18 @@ class Watch:
                 key = file.read_bytes()
                 if len(key) == KEY_BYTES and any(key):  # zeros: it is just being destroyed
                     self.keys.add(key)
-        for file in self.local.rglob("*"):
-            with suppress(OSError):
-                number = file.stat().st_ino
-                if file.is_file() and number not in self._known:
-                    os.link(file, self.kept / f"{len(self._known):06}-{file.name}")
-                    self._known.add(number)
+        for folder in self.folders:
+            self._keep(folder)
+
+    def _keep(self, folder: Path) -> None:
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self._keep(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False) and entry.inode() not in self._known:
+                    with suppress(OSError):
+                        os.link(entry.path, self.kept / f"{len(self._known):06}-{entry.name}")
+                        self._known.add(entry.inode())
 
 
 @contextmanager
@@ -108,6 +110,7 @@ class Submitted:
     """A night that spark-submit ran, and where it left what."""
 
     done: subprocess.CompletedProcess[str]
+    landing: Path
     root: Path
     executors: Path
     watch: Watch
@@ -121,28 +124,31 @@ class Submitted:
         return self.root / "restricted"
 
     @property
-    def report_folder(self) -> Path:
+    def reports(self) -> Path:
         return self.root / "work/demo/reports"
 
     @property
     def event_log(self) -> list[Path]:
-        return [path for path in (self.root / "eventlog").rglob("*") if path.is_file()]
+        return sorted(path for path in (self.root / "eventlog").rglob("*") if path.is_file())
 
     @property
     def left_behind(self) -> list[Path]:
-        """All that others than the job may come to see: what is sold, logs, pages, leftovers."""
-        names = ("published", "eventlog", "output", "work", "local", "tmp")
+        """All that others than the job may come to see: what is sold, notebooks, logs, pages,
+        temporary files.
+        """
+        names = ("published", "notebooks", "eventlog", "output", "work", "local", "tmp")
         return [*(self.root / name for name in names), self.executors]
 
 
 @contextmanager
-def submitted_night(landing: Path, root: Path, *, day: str, timeout_s: float) -> Iterator[Submitted]:
-    """Runs a night on executors in processes of their own, started far from the project.
+def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[Submitted]:
+    """Runs a night on executors in processes of their own, started far from the project, and every
+    notebook on what it published.
 
     Its paths are relative to where it is started: neither Delta nor an executor is there. Event
     log on and readable; temporary files of Spark, Java and Python each in a known folder.
     """
-    for name in ("work", "eventlog", "output", "local", "tmp", "kept"):
+    for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
         (root / name).mkdir()
     java = f"-XX:TieredStopAtLevel=1 -Djava.io.tmpdir={root / 'tmp'}"
     spark_conf = {
@@ -159,19 +165,22 @@ def submitted_night(landing: Path, root: Path, *, day: str, timeout_s: float) ->
         *("--master", "local-cluster[2,1,2048]"),
         *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
         *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
-        *("--conf", PROJECT / "conf/demo.toml", "--day", day),
+        *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
         *("--landing", os.path.relpath(landing, root / "work")),
         *("--restricted", "../restricted", "--published", "../published"),
     ]
-    watch = Watch(root / "restricted/keys", root / "local", root / "kept")
+    watch = Watch(root / "restricted/keys", (root / "local", root / "tmp"), root / "kept")
     with watching(watch):
         done = ended(command, cwd=root / "work", timeout_s=timeout_s, TMPDIR=str(root / "tmp"))
     (root / "output/stdout").write_text(done.stdout)
     (root / "output/stderr").write_text(done.stderr)
+    assert done.returncode == 0, done.stderr[-4000:]
     [application] = {part for log in (root / "eventlog").iterdir() for part in _applications(log)}
     executors = SPARK_HOME / "work" / application
     try:
-        yield Submitted(done, root, executors, watch)
+        for notebook in NOTEBOOKS:
+            _executed(notebook, root / "notebooks", published=root / "published")
+        yield Submitted(done, landing, root, executors, watch)
     finally:
         shutil.rmtree(executors, ignore_errors=True)
 
@@ -179,3 +188,12 @@ def submitted_night(landing: Path, root: Path, *, day: str, timeout_s: float) ->
 def _applications(log: Path) -> list[str]:
     """Id of the application in the name of its event log, `eventlog_v2_app-…` or `app-…`."""
     return [log.name.removeprefix("eventlog_v2_")] if "app-" in log.name else []
+
+
+def _executed(notebook: Path, folder: Path, *, published: Path) -> None:
+    content = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        content, timeout=120, resources={"metadata": {"path": str(notebook.parent)}}
+    )
+    client.execute(env=os.environ | {"FOOTFALL_PUBLISHED": str(published)})
+    nbformat.write(content, folder / notebook.name)

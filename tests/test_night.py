@@ -7,19 +7,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
-import nbformat
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from nbclient import NotebookClient
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -44,7 +41,6 @@ from transforms.tables import (
 
 pytestmark = pytest.mark.slow
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 DAY = date(2026, 10, 25)  # 25 hours in Berlin
 NOW = datetime(2026, 10, 26, 9, 0, tzinfo=UTC)
 CONF = """
@@ -250,18 +246,6 @@ def test_published_tables_open_without_spark(ran: Ran) -> None:
         assert sum(count for _, count in by_status) == rows.num_rows > 0
 
 
-@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_notebooks_run_on_the_published_tables(
-    notebook: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FOOTFALL_PUBLISHED", str(ran.root / "published"))
-    content = nbformat.read(notebook, as_version=4)
-    assert all(not cell.get("outputs") for cell in content.cells), "commit without outputs"
-    NotebookClient(
-        content, timeout=120, resources={"metadata": {"path": notebook.parent}}
-    ).execute()
-
-
 def test_all_tables_of_the_catalogue_exist_after_a_night(ran: Ran) -> None:
     for table in TABLES:
         assert ran.night.store.exists(table), table.name
@@ -287,49 +271,3 @@ def _checksums(root: Path) -> dict[str, str]:
 
 def test_the_key_of_the_day_is_gone(ran: Ran) -> None:
     assert list((ran.root / "restricted" / "keys").iterdir()) == []
-
-
-# --- no subscriber in what is sold ----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def finds(ran: Ran) -> Callable[[bytes], list[str]]:
-    """Which forms of which subscribers' ids stand in a text."""
-    ids = pd.read_parquet(ran.landing / "subscribers")["subscriber_id"].dropna().unique()
-    forms: set[bytes] = set()
-    for one in ids:
-        raw = one.encode()
-        forms |= {raw, hashlib.sha256(raw).hexdigest().encode()}
-        forms |= {hashlib.md5(raw, usedforsecurity=False).hexdigest().encode()}
-    width = {len(form) for form in forms}
-
-    def found(text: bytes) -> list[str]:
-        hits = set()
-        for size in width:
-            hits |= {text[i : i + size] for i in range(len(text) - size + 1)} & forms
-        return sorted(hit.decode() for hit in hits)
-
-    return found
-
-
-def test_no_subscriber_is_in_anything_published_or_reported(
-    ran: Ran, finds: Callable[[bytes], list[str]]
-) -> None:
-    texts = [
-        DeltaTable(str(ran.root / "published" / p.table.path))
-        .to_pyarrow_table()
-        .to_pandas()
-        .to_csv()
-        .encode()
-        for p in NIGHTLY_PRODUCTS
-    ]
-    texts += [path.read_bytes() for path in (ran.root / "published").rglob("*") if path.is_file()]
-    texts += [path.read_bytes() for path in (ran.root / "restricted/reports").rglob("*.html")]
-    assert len(texts) > 10
-    for text in texts:
-        assert finds(text) == []
-
-
-def test_the_scan_finds_a_planted_subscriber(ran: Ran, finds: Callable[[bytes], list[str]]) -> None:
-    someone = pd.read_parquet(ran.landing / "subscribers")["subscriber_id"].dropna().iloc[3]
-    assert finds(b"<td>" + someone.encode() + b"</td>") == [someone]

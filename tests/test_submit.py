@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import stat
-import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pyspark
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -28,13 +20,11 @@ from jobs.publish_products import publish_products
 from jobs.render_report import render_report
 from jobs.runtime import run_job
 from tests.small_world import landing_of_small_world
+from tests.submitted_night import DAY, PROJECT, Submitted, ended, package
 from transforms.tables import NIGHTLY_PRODUCTS, RELEASES, RUNS, TABLES
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).resolve().parent.parent
-SPARK_HOME = Path(pyspark.__file__).resolve().parent
-DAY = "2025-11-22"
 JOBS = (
     "ingest_decisions",
     "ingest_reference",
@@ -52,34 +42,6 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landing files of a tiny world."""
     out = tmp_path_factory.mktemp("world") / "world"
     return landing_of_small_world(out, subscribers=200, centres=3, last_day=DAY)
-
-
-@pytest.fixture(scope="module")
-def package() -> Path:
-    """The zip that executors get."""
-    make = ["make", "--silent", "-o", ".venv/.ready", "zip"]
-    done = ended(make, cwd=PROJECT)
-    assert done.returncode == 0, done.stderr
-    return PROJECT / "dist/footfall.zip"
-
-
-def environment() -> dict[str, str]:
-    """This one, without what would lead the processes to the project by another way."""
-    left_out = ("MAKEFLAGS", "MAKELEVEL", "PYTHONPATH", "SPARK_HOME", "PYSPARK_DRIVER_PYTHON")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return kept | {"PYSPARK_PYTHON": sys.executable}
-
-
-def ended(command: Sequence[str | Path], *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 def gold_rows(published: Path) -> dict[str, int]:
@@ -151,8 +113,9 @@ def test_a_failure_ends_the_process_with_its_code_and_one_line(tmp_path: Path) -
 # ----------------------------------------------------------------------------------- the zip
 
 
-def test_the_zip_holds_the_packages_and_what_they_read(package: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(package) as archive:
+def test_the_zip_holds_the_packages_and_what_they_read(tmp_path: Path) -> None:
+    zipped = package(tmp_path)
+    with zipfile.ZipFile(zipped) as archive:
         names = set(archive.namelist())
     for folder in ("jobs", "transforms"):
         expected = {
@@ -165,7 +128,7 @@ def test_the_zip_holds_the_packages_and_what_they_read(package: Path, tmp_path: 
         } == expected
     assert {name.split("/")[0] for name in names} == {"jobs", "transforms"}
     program = (
-        f"import sys; sys.path.insert(0, {str(package)!r})\n"
+        f"import sys; sys.path.insert(0, {str(zipped)!r})\n"
         "from transforms import pages\n"
         "assert 'footfall.zip' in pages.__file__, pages.__file__\n"
         "pages.template('report.html.j2')\n"
@@ -175,128 +138,23 @@ def test_the_zip_holds_the_packages_and_what_they_read(package: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
 
 
-# ------------------------------------------------------------------- no identity leaves a trace
-
-
-def forms(subscriber_id: str) -> Iterator[bytes]:
-    """An identity as it is, and the digests that anybody can undo by trying all numbers."""
-    plain = subscriber_id.encode()
-    yield plain
-    yield hashlib.sha256(plain).hexdigest().encode()
-    yield hashlib.md5(plain).hexdigest().encode()
-
-
-def identities(landing: Path) -> set[str]:
-    """Every subscriber of the landing: customers, roamers, who decided."""
-    return {
-        str(one)
-        for folder in ("events", "subscribers", "decisions")
-        for file in (landing / folder).rglob("*.parquet")
-        for one in pq.read_table(file, columns=["subscriber_id"], partitioning=None)[0].to_pylist()
-        if one and str(one).strip()
-    }
-
-
-def content(file: Path) -> bytes:
-    """The bytes of a file; of Parquet, which is compressed, its values as well."""
-    raw = file.read_bytes()
-    if file.suffix != ".parquet":
-        return raw.lower()
-    return (
-        raw + json.dumps(pq.read_table(file, partitioning=None).to_pylist(), default=str).encode()
-    )
-
-
-def traces(ids: Iterable[str], files: Iterable[Path]) -> list[str]:
-    """Names of the files in which some form of some identity occurs."""
-    needles = [needle for one in ids for needle in forms(one)]
-    found = []
-    for file in files:
-        text = content(file)
-        if any(needle in text for needle in needles):
-            found.append(file.name)
-    return sorted(found)
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A night that spark-submit ran, and everything it left that others may see."""
-
-    done: subprocess.CompletedProcess[str]
-    root: Path
-    executors: Path
-
-    @property
-    def event_log(self) -> list[Path]:
-        return [path for path in (self.root / "eventlog").rglob("*") if path.is_file()]
-
-    @property
-    def traces(self) -> list[Path]:
-        """Event log, output of driver and executors, everything published, the report."""
-        folders = [self.root / name for name in ("eventlog", "output", "published", "work/demo")]
-        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-        logs = [path for path in self.executors.rglob("std*") if path.is_file()]
-        return files + logs
-
-
-@pytest.fixture(scope="module")
-def submitted(
-    landing: Path, package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Submitted]:
-    """A whole night on two executors in processes of their own, started far from the project.
-
-    Its paths are relative to where it is started: neither Delta nor an executor is there.
-    """
-    root = tmp_path_factory.mktemp("submitted")
-    for name in ("work", "eventlog", "output"):
-        (root / name).mkdir()
-    spark_conf = {
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": (root / "eventlog").as_uri(),
-        "spark.eventLog.compress": "false",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-        "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    }
-    command = [
-        Path(sys.executable).parent / "spark-submit",
-        *("--master", "local-cluster[2,1,2048]"),
-        *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
-        *("--py-files", package, PROJECT / "jobs/run_night.py"),
-        *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
-        *("--landing", os.path.relpath(landing, root / "work")),
-        *("--restricted", "../restricted", "--published", "../published"),
-    ]
-    done = ended(command, cwd=root / "work")
-    (root / "output/stdout").write_text(done.stdout)
-    (root / "output/stderr").write_text(done.stderr)
-    [application] = {part for log in (root / "eventlog").iterdir() for part in _applications(log)}
-    executors = SPARK_HOME / "work" / application
-    yield Submitted(done, root, executors)
-    shutil.rmtree(executors, ignore_errors=True)
-
-
-def _applications(log: Path) -> list[str]:
-    """Id of the application in the name of its event log, `eventlog_v2_app-…` or `app-…`."""
-    return [log.name.removeprefix("eventlog_v2_")] if "app-" in log.name else []
+# --------------------------------------------------------------------------- onto two executors
 
 
 def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
     done = submitted.done
-    assert done.returncode == 0, done.stderr[-4000:]
     assert not [line for line in done.stderr.splitlines() if line.startswith("error:")]
     lines = done.stdout.splitlines()
     assert lines[-2:] == [
-        f"restricted: {submitted.root / 'restricted'}",
-        f"published: {submitted.root / 'published'}",
+        f"restricted: {submitted.restricted}",
+        f"published: {submitted.published}",
     ]
-    assert all(gold_rows(submitted.root / "published").values())
-    runs = DeltaTable(str(submitted.root / "restricted" / RUNS.path)).to_pyarrow_table()
+    assert all(gold_rows(submitted.published).values())
+    runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
     assert runs["outcome"].to_pylist() == ["published"]
-    ledger = DeltaTable(str(submitted.root / "restricted" / RELEASES.path)).to_pyarrow_table()
+    ledger = DeltaTable(str(submitted.restricted / RELEASES.path)).to_pyarrow_table()
     assert DAY in {str(day) for day in ledger["day"].to_pylist()}
-    report = submitted.root / f"work/demo/reports/{DAY}.html"
-    assert DAY in report.read_text(encoding="utf-8")
+    assert DAY in (submitted.reports / f"{DAY}.html").read_text(encoding="utf-8")
     for table in TABLES:
         root = submitted.root / table.root
         assert (root / table.path / "_delta_log").is_dir(), table.name
@@ -318,40 +176,3 @@ def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted)
 def _lines(log: Path) -> list[str]:
     text = log.read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.startswith("{")]
-
-
-def test_no_key_is_left_behind(submitted: Submitted) -> None:
-    assert list((submitted.root / "restricted/keys").iterdir()) == []
-
-
-def test_no_identity_is_left_in_anything_that_others_may_see(
-    submitted: Submitted, landing: Path
-) -> None:
-    ids = identities(landing)
-    assert len(ids) >= 200
-    files = submitted.traces
-    names = {file.name for file in files}
-    assert {"stdout", "stderr", f"{DAY}.html"} <= names
-    assert any("events" in name or "app-" in name for name in names)
-    assert sum(name.endswith(".parquet") for name in names) >= len(NIGHTLY_PRODUCTS)
-    assert traces(ids, files) == []
-
-
-def test_the_search_for_identities_finds_each_form_in_each_kind_of_file(
-    submitted: Submitted, landing: Path, tmp_path: Path
-) -> None:
-    ids = sorted(identities(landing))
-    plain, sha256, md5 = (form.decode() for form in forms(ids[17]))
-    log = tmp_path / "events_planted"
-    log.write_bytes(submitted.event_log[0].read_bytes() + f'{{"plan": "{plain}"}}\n'.encode())
-    report = tmp_path / "planted.html"
-    original = submitted.root / f"work/demo/reports/{DAY}.html"
-    page = original.read_text(encoding="utf-8")
-    report.write_text(page.replace("</body>", f"<!-- {sha256.upper()} --></body>"))
-    gold = next((submitted.root / "published/gold/zone_days").rglob("*.parquet"))
-    rows = pq.read_table(gold, partitioning=None)
-    planted = rows.append_column("note", pa.array([md5, *[None] * (rows.num_rows - 1)]))
-    pq.write_table(planted, tmp_path / "planted.parquet", compression="zstd")
-    files = sorted(tmp_path.iterdir())
-    assert traces([ids[17]], files) == ["events_planted", "planted.html", "planted.parquet"]
-    assert traces([ids[18]], files) == []
