@@ -254,6 +254,9 @@ def _leaves(array: pa.Array) -> Iterator[pa.Array]:
     elif pa.types.is_struct(kind):
         for child in array.flatten():
             yield from _leaves(child)
+    elif pa.types.is_map(kind):
+        for child in (array.keys, array.items):
+            yield from _leaves(child)
     elif pa.types.is_nested(kind):
         yield from _leaves(array.flatten())
     else:

@@ -89,7 +89,7 @@ class Watch:
 
 
 @contextmanager
-def watching(watch: Watch, *, every_s: float = 0.02) -> Iterator[None]:
+def watching(watch: Watch, *, every_s: float = 0.1) -> Iterator[None]:
     over = threading.Event()
 
     def look() -> None:
@@ -150,7 +150,8 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     """
     for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
         (root / name).mkdir()
-    java = f"-XX:TieredStopAtLevel=1 -Djava.io.tmpdir={root / 'tmp'}"
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
+    java += f" -Djava.io.tmpdir={root / 'tmp'}"
     spark_conf = {
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": (root / "eventlog").as_uri(),

@@ -39,6 +39,7 @@ from transforms.tables import (
     REWARDS_LEDGER,
     TABLES,
     VISITS,
+    Product,
     Table,
 )
 
@@ -184,21 +185,23 @@ def test_restricted_tables_hold_no_more_than_they_must(
 
 
 @pytest.mark.parametrize("product", NIGHTLY_PRODUCTS, ids=lambda product: product.name)
-def test_statistics_of_a_published_table_say_no_more_than_its_rows(
-    submitted: Submitted, product: object
+def test_extremes_in_the_log_of_a_published_table_are_those_of_published_numbers(
+    submitted: Submitted, product: Product
 ) -> None:
-    table: Table = product.table  # type: ignore[attr-defined]
-    folder = submitted.published / table.path
-    files = list(statistics(folder))
-    assert files
-    for file, said in files:
+    """Delta takes them from the rows it writes: none from before suppression, none of a column that
+    is not sold.
+    """
+    folder = submitted.published / product.table.path
+    declared = {column.name for column in product.table.columns}
+    numbers = 0
+    for file, said in statistics(folder):
         rows = pq.read_table(folder / file, partitioning=None)
+        assert set(said) <= declared
         for name, (least, most) in said.items():
-            assert name in {column.name for column in table.columns}
             if pa.types.is_floating(rows[name].type):
                 assert pc.min_max(rows[name]).as_py() == {"min": least, "max": most}
-            else:
-                assert least in str(rows[name].to_pylist()) or name == "published_at"
+                numbers += 1
+    assert numbers > 0
 
 
 def statistics(folder: Path) -> Iterator[tuple[str, dict[str, tuple[object, object]]]]:
@@ -339,14 +342,12 @@ def test_the_search_finds(
     name: str, submitted: Submitted, secrets: Secrets, searches: Searches, tmp_path: Path
 ) -> None:
     plant = PLANTS[name]
-    original = plant.file(submitted)
-    copy = Path(shutil.copy(original, tmp_path))
+    copy = Path(shutil.copy(plant.file(submitted), tmp_path))
     assert [what for what, one in searches.all() if one.through([tmp_path]).hits] == []
     plant.put(secrets)(copy)
     assert [what for what, one in searches.all() if one.through([tmp_path]).hits] == [
         plant.found_by
     ]
-    assert not original.samefile(copy)
 
 
 def test_the_search_reads_what_spark_shuffles_in_the_clear(

@@ -120,9 +120,13 @@ def lz4(content: bytes) -> bytes:
 
 
 def parquet(path: Path) -> None:
-    note = pa.array([[{"by": "no one"}], [{"by": SOMEONE}]])
-    number = pa.array([1, int(SOMEONE)])
-    for name, column in (("nested", note), ("number", number)):
+    columns = {
+        "nested": pa.array([[{"by": "no one"}], [{"by": SOMEONE}]]),
+        "number": pa.array([1, int(SOMEONE)]),
+        "key": pa.array([None, [(SOMEONE, 1)]], pa.map_(pa.string(), pa.int64())),
+        "value": pa.array([[("by", SOMEONE)]], pa.map_(pa.string(), pa.string())),
+    }
+    for name, column in columns.items():
         pq.write_table(pa.table({"x": column}), path.with_suffix(f".{name}"), compression="zstd")
 
 
