@@ -175,26 +175,32 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         done = ended(command, cwd=root / "work", timeout_s=timeout_s, TMPDIR=str(root / "tmp"))
     (root / "output/stdout").write_text(done.stdout)
     (root / "output/stderr").write_text(done.stderr)
-    assert done.returncode == 0, done.stderr[-4000:]
-    [application] = {part for log in (root / "eventlog").iterdir() for part in _applications(log)}
-    executors = SPARK_HOME / "work" / application
+    executors = [SPARK_HOME / "work" / one for one in _applications(root / "eventlog")]
     try:
+        assert done.returncode == 0, done.stderr[-4000:]
         for notebook in NOTEBOOKS:
-            _executed(notebook, root / "notebooks", published=root / "published")
-        yield Submitted(done, landing, root, executors, watch)
+            _execute(notebook, root / "notebooks", published=root / "published")
+        [of_night] = executors
+        yield Submitted(done, landing, root, of_night, watch)
     finally:
-        shutil.rmtree(executors, ignore_errors=True)
+        for folder in executors:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _applications(log: Path) -> list[str]:
-    """Id of the application in the name of its event log, `eventlog_v2_app-…` or `app-…`."""
-    return [log.name.removeprefix("eventlog_v2_")] if "app-" in log.name else []
+def _applications(event_logs: Path) -> set[str]:
+    """Ids of applications in the names of their event logs, `eventlog_v2_app-…` or `app-…`."""
+    names = {log.name.removeprefix("eventlog_v2_") for log in event_logs.iterdir()}
+    return {name for name in names if name.startswith("app-")}
 
 
-def _executed(notebook: Path, folder: Path, *, published: Path) -> None:
+def _execute(notebook: Path, folder: Path, *, published: Path) -> None:
+    """Writes the notebook with its outputs into `folder`, those of cells that failed, too."""
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
-        content, timeout=120, resources={"metadata": {"path": str(notebook.parent)}}
+        content,
+        timeout=120,
+        allow_errors=True,
+        resources={"metadata": {"path": str(notebook.parent)}},
     )
     client.execute(env=os.environ | {"FOOTFALL_PUBLISHED": str(published)})
     nbformat.write(content, folder / notebook.name)

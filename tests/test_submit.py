@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -20,7 +21,7 @@ from jobs.publish_products import publish_products
 from jobs.render_report import render_report
 from jobs.runtime import run_job
 from tests.small_world import landing_of_small_world
-from tests.submitted_night import DAY, PROJECT, Submitted, ended, package
+from tests.submitted_night import DAY, NOTEBOOKS, PROJECT, Submitted, ended, package
 from transforms.tables import NIGHTLY_PRODUCTS, RELEASES, RUNS, TABLES
 
 pytestmark = pytest.mark.slow
@@ -176,3 +177,13 @@ def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted)
 def _lines(log: Path) -> list[str]:
     text = log.read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_on_the_published_tables(notebook: Path, submitted: Submitted) -> None:
+    committed = nbformat.read(notebook, as_version=4)
+    assert all(not cell.get("outputs") for cell in committed.cells), "commit without outputs"
+    executed = nbformat.read(submitted.root / "notebooks" / notebook.name, as_version=4)
+    outputs = [one for cell in executed.cells for one in cell.get("outputs", ())]
+    assert len(outputs) > 0
+    assert [one.traceback for one in outputs if one.output_type == "error"] == []
