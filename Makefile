@@ -54,7 +54,7 @@ notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=dem
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
 test: $(READY) ## Run all tests, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 sensitivity: $(READY) ## Search for a subscriber-day that changes more than is declared: SEEDS=200
 	@$(BIN)/python -m pytest -n 2 --dist load tests/test_sensitivity.py --seeds $(SEEDS)

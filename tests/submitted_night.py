@@ -14,9 +14,11 @@ from pathlib import Path
 
 import nbformat
 import pyspark
+from deltalake import DeltaTable
 from nbclient import NotebookClient
 
 from jobs.keys import KEY_BYTES
+from transforms.tables import NIGHTLY_PRODUCTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -52,6 +54,13 @@ def package(folder: Path) -> Path:
     done = ended(make, cwd=PROJECT)
     assert done.returncode == 0, done.stderr
     return folder / "footfall.zip"
+
+
+def gold_rows(published: Path) -> dict[str, int]:
+    return {
+        product.name: DeltaTable(str(published / product.table.path)).to_pyarrow_table().num_rows
+        for product in NIGHTLY_PRODUCTS
+    }
 
 
 @dataclass

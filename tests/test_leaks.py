@@ -1,7 +1,8 @@
-"""What a night leaves, and what came and went on local disks, searched for everybody and the key.
+"""A night by spark-submit: that it runs on two executors, and that nothing leaks from it.
 
-Each identity of the world is searched as it is and by its SHA-256 and MD5, each pseudonym, and the
-key of the day, which was read while it existed: `jobs/traces.py` knows the forms.
+What it leaves, and what came and went on local disks, is searched for everybody and the key: each
+identity of the world as it is and by its SHA-256 and MD5, each pseudonym, and the key of the day,
+which was read while it existed. `jobs/traces.py` knows the forms.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -31,18 +34,93 @@ from jobs.traces import (
     forms_of_secret,
     search_for,
 )
-from tests.submitted_night import DAY, Submitted
+from tests.small_world import landing_of_small_world
+from tests.submitted_night import DAY, NOTEBOOKS, Submitted, gold_rows, submitted_night
 from transforms.tables import (
     CONSENT_PERIODS,
     NIGHTLY_PRODUCTS,
     NOISY_CELLS,
+    RELEASES,
     REWARDS_LEDGER,
+    RUNS,
+    TABLES,
     VISITS,
     Product,
     Table,
 )
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def submitted(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Submitted]:
+    """The one night that the tests submit, over a world of `--subscribers`. Tests that look at it
+    belong into this file: the processes that run the files share nothing.
+    """
+    subscribers = request.config.getoption("--subscribers")
+    root = tmp_path_factory.mktemp("submitted")
+    centres = max(3, min(26, subscribers // 250))
+    landing = landing_of_small_world(
+        root / "world", subscribers=subscribers, centres=centres, last_day=DAY
+    )
+    with submitted_night(landing, root, timeout_s=600 + subscribers / 20) as night:
+        yield night
+
+
+# --- the night ----------------------------------------------------------------------------------
+
+
+def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
+    done = submitted.done
+    assert not [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    lines = done.stdout.splitlines()
+    assert lines[-2:] == [
+        f"restricted: {submitted.restricted}",
+        f"published: {submitted.published}",
+    ]
+    assert all(gold_rows(submitted.published).values())
+    runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
+    assert runs["outcome"].to_pylist() == ["published"]
+    ledger = DeltaTable(str(submitted.restricted / RELEASES.path)).to_pyarrow_table()
+    assert DAY in {str(day) for day in ledger["day"].to_pylist()}
+    assert DAY in (submitted.reports / f"{DAY}.html").read_text(encoding="utf-8")
+    for table in TABLES:
+        root = submitted.root / table.root
+        assert (root / table.path / "_delta_log").is_dir(), table.name
+
+
+def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted) -> None:
+    """The profile says local[*] and another number of shuffle partitions; it does say the rest."""
+    events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
+    [properties] = [e["Spark Properties"] for e in events if "Spark Properties" in e]
+    given: dict[str, Any] = dict(properties)
+    assert given["spark.master"] == "local-cluster[2,1,2048]"
+    assert given["spark.sql.shuffle.partitions"] == "2"
+    assert given["spark.io.encryption.enabled"] == "true"
+    assert given["spark.sql.session.timeZone"] == "UTC"
+    hosts = {e["Executor ID"] for e in events if e["Event"] == "SparkListenerExecutorAdded"}
+    assert len(hosts) == 2
+    assert len(list(submitted.executors.glob("*/stderr"))) == 2
+
+
+def _lines(log: Path) -> list[str]:
+    text = log.read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_on_the_published_tables(notebook: Path, submitted: Submitted) -> None:
+    committed = nbformat.read(notebook, as_version=4)
+    assert all(not cell.get("outputs") for cell in committed.cells), "commit without outputs"
+    executed = nbformat.read(submitted.root / "notebooks" / notebook.name, as_version=4)
+    outputs = [one for cell in executed.cells for one in cell.get("outputs", ())]
+    assert len(outputs) > 0
+    assert [one.traceback for one in outputs if one.output_type == "error"] == []
+
+
+# --- what is there to be found ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -121,9 +199,6 @@ def must_be_clean(searches: Iterable[tuple[str, Search]], folders: list[Path], w
 
 def files_of(folder: Path) -> Iterator[Path]:
     return (path for path in [folder, *folder.rglob("*")] if path.is_file())
-
-
-# --- what is there to be found ------------------------------------------------------------------
 
 
 def test_the_secrets_are_those_of_the_night(submitted: Submitted, secrets: Secrets) -> None:
@@ -348,7 +423,6 @@ def test_the_search_finds(
 ) -> None:
     plant = PLANTS[name]
     copy = Path(shutil.copy(plant.file(submitted), tmp_path))
-    assert [what for what, one in searches.all() if one.through([tmp_path]).hits] == []
     plant.put(secrets)(copy)
     assert [what for what, one in searches.all() if one.through([tmp_path]).hits] == [
         plant.found_by

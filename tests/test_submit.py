@@ -1,18 +1,14 @@
-"""Jobs as their users start them: a process each, and spark-submit onto two executors."""
+"""Jobs as their users start them: a process each, and the zip for spark-submit."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import stat
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from jobs.detect_visits import detect_visits
@@ -21,8 +17,7 @@ from jobs.publish_products import publish_products
 from jobs.render_report import render_report
 from jobs.runtime import run_job
 from tests.small_world import landing_of_small_world
-from tests.submitted_night import DAY, NOTEBOOKS, PROJECT, Submitted, ended, package
-from transforms.tables import NIGHTLY_PRODUCTS, RELEASES, RUNS, TABLES
+from tests.submitted_night import DAY, PROJECT, ended, gold_rows, package
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +38,6 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Landing files of a tiny world."""
     out = tmp_path_factory.mktemp("world") / "world"
     return landing_of_small_world(out, subscribers=200, centres=3, last_day=DAY)
-
-
-def gold_rows(published: Path) -> dict[str, int]:
-    return {
-        product.name: DeltaTable(str(published / product.table.path)).to_pyarrow_table().num_rows
-        for product in NIGHTLY_PRODUCTS
-    }
 
 
 # ------------------------------------------------------------------------------ step by step
@@ -137,53 +125,3 @@ def test_the_zip_holds_the_packages_and_what_they_read(tmp_path: Path) -> None:
     )
     done = ended([sys.executable, "-c", program], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-
-
-# --------------------------------------------------------------------------- onto two executors
-
-
-def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
-    done = submitted.done
-    assert not [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    lines = done.stdout.splitlines()
-    assert lines[-2:] == [
-        f"restricted: {submitted.restricted}",
-        f"published: {submitted.published}",
-    ]
-    assert all(gold_rows(submitted.published).values())
-    runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
-    assert runs["outcome"].to_pylist() == ["published"]
-    ledger = DeltaTable(str(submitted.restricted / RELEASES.path)).to_pyarrow_table()
-    assert DAY in {str(day) for day in ledger["day"].to_pylist()}
-    assert DAY in (submitted.reports / f"{DAY}.html").read_text(encoding="utf-8")
-    for table in TABLES:
-        root = submitted.root / table.root
-        assert (root / table.path / "_delta_log").is_dir(), table.name
-
-
-def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted) -> None:
-    """The profile says local[*] and another number of shuffle partitions."""
-    events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
-    [properties] = [e["Spark Properties"] for e in events if "Spark Properties" in e]
-    given: dict[str, Any] = dict(properties)
-    assert given["spark.master"] == "local-cluster[2,1,2048]"
-    assert given["spark.sql.shuffle.partitions"] == "2"
-    assert given["spark.sql.session.timeZone"] == "UTC"
-    hosts = {e["Executor ID"] for e in events if e["Event"] == "SparkListenerExecutorAdded"}
-    assert len(hosts) == 2
-    assert len(list(submitted.executors.glob("*/stderr"))) == 2
-
-
-def _lines(log: Path) -> list[str]:
-    text = log.read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.startswith("{")]
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run_on_the_published_tables(notebook: Path, submitted: Submitted) -> None:
-    committed = nbformat.read(notebook, as_version=4)
-    assert all(not cell.get("outputs") for cell in committed.cells), "commit without outputs"
-    executed = nbformat.read(submitted.root / "notebooks" / notebook.name, as_version=4)
-    outputs = [one for cell in executed.cells for one in cell.get("outputs", ())]
-    assert len(outputs) > 0
-    assert [one.traceback for one in outputs if one.output_type == "error"] == []
