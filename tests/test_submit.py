@@ -108,12 +108,12 @@ def test_the_zip_holds_the_packages_and_what_they_read(tmp_path: Path) -> None:
         names = set(archive.namelist())
     for folder in ("jobs", "transforms"):
         expected = {
-            f"{folder}/{path.name}"
-            for path in (PROJECT / folder).iterdir()
+            str(path.relative_to(PROJECT))
+            for path in (PROJECT / folder).rglob("*")
             if path.suffix in (".py", ".j2")
         }
-        assert {name for name in names if name.startswith(f"{folder}/")} - {
-            f"{folder}/"
+        assert {
+            name for name in names if name.startswith(f"{folder}/") and not name.endswith("/")
         } == expected
     assert {name.split("/")[0] for name in names} == {"jobs", "transforms"}
     program = (
