@@ -159,11 +159,20 @@ class Inputs(_Section):
     outages: Input
 
 
-class Consent(_Section):
-    """`default` is the regime: in an `opt_out` regime who never decided takes part."""
+Regime = Literal["opt_out", "opt_in"]
 
-    default: Literal["opt_out", "opt_in"]
+
+class Consent(_Section):
+    """`default` is the regime: in an `opt_out` regime who never decided takes part. `by_brand`
+    names brands with another one. Hours: the oldest that the newest sign of the decisions may be,
+    and the longest an opt-out may wait for the first release without that person.
+    """
+
+    default: Regime
+    by_brand: Mapping[str, Regime] = Field(default_factory=dict)
     allow_empty: bool
+    max_age: float = Field(gt=0, le=24 * 31)
+    max_latency: float = Field(gt=0, le=24 * 31)
 
 
 class Place(_Section):

@@ -144,11 +144,12 @@ SUBSCRIBERS = Input(
     "subscribers",
     (
         Column("subscriber_id", _string, "identity of the subscriber", True),
+        Column("brand", _string, "brand of the contract", True),
         Column("area", _string, "H3 index of the billing address", True),
         Column("since", _date, "first day, inclusive; null: open", True),
         Column("until", _date, "last day, inclusive; null: open", True),
     ),
-    frozenset({"since", "until"}),
+    frozenset({"brand", "since", "until"}),
 )
 OUTAGES = Input(
     "outages",
@@ -254,6 +255,41 @@ CONSENT_PERIODS = Table(
     ),
     key=("subscriber_id", "from"),
     checks={"ends_after_start": "to IS NULL OR to > from"},
+)
+CONSENT_DECISIONS = Table(
+    "consent.decisions",
+    "restricted",
+    "Every decision that was delivered, each content once, with what is wrong with it.",
+    (
+        Column("content", _string, "SHA-256 of all that was delivered but its arrival"),
+        Column("decision_id", _string, "identity of the decision", True),
+        Column("subscriber_id", _string, "who decided", True),
+        Column("action", _string, "opt_out, opt_in, status_check or what was sent", True),
+        Column("verified", _boolean, "the one-time code was confirmed", True),
+        Column("decided_at", _timestamp, "instant of the decision, UTC", True),
+        Column("received_at", _timestamp, "instant of its first arrival, UTC", True),
+        Column("channel", _string, "how it was made", True),
+        Column("first_seen_at", _timestamp, "instant of the run that first read it, UTC"),
+        Column("fault", _string, "why it changes no state; null: it counts", True),
+    ),
+    key=("content",),
+)
+QUARANTINE = Table(
+    "ops.quarantine",
+    "restricted",
+    "A capped, short-lived sample of the event rows that were left out, to find out why.",
+    (
+        _day(),
+        Column("reason", _string, "the first that applied, as in ops.rejected"),
+        Column("number", T.IntegerType(), "number of the row within day and reason"),
+        Column("subscriber_id", _string, "identity as it was delivered", True),
+        Column("event_time", _timestamp, "UTC", True),
+        Column("cell_id", _string, "cell as it was delivered", True),
+        Column("event_type", _string, "kind of event", True),
+        Column("folder_date", _date, "UTC date of the folder it came in"),
+    ),
+    key=("day", "reason", "number"),
+    partitioned_by=("day",),
 )
 VISITS = Table(
     "silver.visits",
@@ -576,7 +612,9 @@ TABLES = (
     REFERENCE_CELLS,
     REFERENCE_ZONES,
     REFERENCE_CELL_ZONES,
+    CONSENT_DECISIONS,
     CONSENT_PERIODS,
+    QUARANTINE,
     VISITS,
     REWARDS_LEDGER,
     RUNS,
