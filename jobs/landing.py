@@ -11,7 +11,7 @@ from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from transforms import network, tables
@@ -70,11 +70,13 @@ class Landing:
         *,
         day: date | None = None,
         optional: bool = False,
+        with_file: bool = False,
         error: type[FootfallError] = Failed,
     ) -> DataFrame | None:
         """Rows of one input with the contract's columns; None for a folder without any file.
 
-        A missing folder raises `error` unless it is `optional`.
+        A missing folder raises `error` unless it is `optional`. `with_file` adds the column
+        `came_in`: file, bytes and modified_at of the file each row came in.
         """
         source: Input = getattr(self.settings.inputs, contract.name)
         path = self._path(source, day)
@@ -86,7 +88,9 @@ class Landing:
                 expected=f"files in {path}",
                 consequence="no event was read",
             )
-        return self._frame(contract.name, source, path, contract, error) if found else None
+        if not found:
+            return None
+        return self._frame(contract.name, source, path, contract, error, with_file=with_file)
 
     def texts(self, name: str, *, suffix: str) -> list[tuple[str, str]]:
         """Name and text of each file of an input that ends in `suffix`, sorted by name."""
@@ -176,6 +180,8 @@ class Landing:
         path: str,
         contract: tables.Input,
         error: type[FootfallError] = Failed,
+        *,
+        with_file: bool = False,
     ) -> DataFrame:
         options = {"header": "true", **source.options} if source.format == "csv" else source.options
         with readable(name, error=error):
@@ -188,7 +194,22 @@ class Landing:
                 expected="the columns of the contract, or their names in the settings",
                 consequence="no row was read",
             )
-        return conformed(frame, contract, source.columns)
+        if not with_file:
+            return conformed(frame, contract, source.columns)
+        frame = frame.withColumn(CAME_IN, _file_of_row())
+        return conformed(frame, contract, source.columns, keep=(CAME_IN,))
+
+
+CAME_IN = "came_in"
+
+
+def _file_of_row() -> Column:
+    names = {
+        "file_path": "file",
+        "file_size": "bytes",
+        "file_modification_time": "modified_at",
+    }
+    return F.struct(*[F.col(f"_metadata.{name}").alias(alias) for name, alias in names.items()])
 
 
 def _named(columns: Sequence[str], source: Input) -> str:

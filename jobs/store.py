@@ -17,6 +17,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from transforms.disclosure import Release
@@ -92,16 +93,23 @@ class Store:
             _writer(table, frame, once=once).mode("append").save(self.path(table))
 
     def merge(self, table: Table, frame: DataFrame) -> None:
-        """Rows of `frame` replace those with the same key and join the others."""
+        """Rows of `frame` replace those with the same key and join the others, in one commit.
+
+        Where `frame` has a column `gone`, the rows for which it is true are removed instead.
+        """
         self._must_be_restricted(table)
         self._create(table)
+        gone = F.col("gone") if "gone" in frame.columns else F.lit(False)
+        rows = _through_schema(table, frame.withColumn("gone", gone), _GONE)
+        values = {column.name: f"new.`{column.name}`" for column in table.columns}
         with _named_rules(table):
             (
                 DeltaTable.forPath(self.spark, self.path(table))
                 .alias("old")
-                .merge(_through_schema(table, frame).alias("new"), _same(table.key))
-                .whenMatchedUpdateAll()
-                .whenNotMatchedInsertAll()
+                .merge(rows.alias("new"), _same(table.key))
+                .whenMatchedDelete("new.gone")
+                .whenMatchedUpdate(set=values)
+                .whenNotMatchedInsert("NOT new.gone", values=values)
                 .execute()
             )
 
@@ -182,7 +190,10 @@ def _nullable(schema: T.StructType) -> T.StructType:
     return T.StructType(fields)
 
 
-def _through_schema(table: Table, frame: DataFrame) -> DataFrame:
+_GONE = T.StructField("gone", T.BooleanType())
+
+
+def _through_schema(table: Table, frame: DataFrame, *and_also: T.StructField) -> DataFrame:
     """What the catalogue does not declare is dropped, what it declares must be there."""
     missing = [column.name for column in table.columns if column.name not in frame.columns]
     if missing:
@@ -192,7 +203,7 @@ def _through_schema(table: Table, frame: DataFrame) -> DataFrame:
             expected="every column of the catalogue",
             consequence="the table stays as it was",
         )
-    return frame.to(_nullable(table.schema))
+    return frame.to(T.StructType([*_nullable(table.schema).fields, *and_also]))
 
 
 def _writer(table: Table, frame: DataFrame, *, once: str | None = None) -> Any:

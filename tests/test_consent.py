@@ -74,6 +74,12 @@ def frame(spark: SparkSession, by_subscriber: Mapping[str, Iterable[Decision]]) 
     return spark.createDataFrame(rows, SCHEMA)
 
 
+def periods_from(decisions: DataFrame, *, now: datetime = NOW) -> DataFrame:
+    """Of everybody, from decisions that are all read now."""
+    stored = consent.delivered(decisions, now=now)
+    return consent.periods(consent.with_conflicts(stored), now=now)
+
+
 Period = tuple[bool, datetime, datetime | None]
 
 
@@ -217,7 +223,7 @@ CASES: dict[str, tuple[list[Decision], bool, bool]] = {
 @pytest.fixture(scope="module")
 def periods(spark: SparkSession) -> DataFrame:
     everything = {name: decisions for name, (decisions, _, _) in CASES.items()}
-    return consent.periods(frame(spark, everything), now=NOW).persist()
+    return periods_from(frame(spark, everything)).persist()
 
 
 @pytest.fixture(scope="module")
@@ -256,8 +262,8 @@ def test_asking_for_the_status_a_thousand_times_changes_nothing(spark: SparkSess
     decisions = {"out": [out(LONG_BEFORE)], "in": [back(LONG_BEFORE)], "undecided": []}
     questions = [asked(LONG_BEFORE + timedelta(hours=hour)) for hour in range(1, 1001)]
     asking = {who: [*several, *questions] for who, several in decisions.items()}
-    quiet = consent.periods(frame(spark, decisions), now=NOW)
-    after_asking = consent.periods(frame(spark, asking), now=NOW).persist()
+    quiet = periods_from(frame(spark, decisions))
+    after_asking = periods_from(frame(spark, asking)).persist()
     assert periods_of(after_asking) == periods_of(quiet)
     for default, undecided in (("opt_out", True), ("opt_in", False)):
         found = who_takes_part(after_asking, asking, default=default, start=START, end=END)
@@ -297,7 +303,7 @@ def test_an_opt_out_of_the_future_holds_from_now_and_an_opt_in_not_at_all(
 
 def test_the_future_opt_in_holds_once_its_time_has_come(spark: SparkSession) -> None:
     decisions = frame(spark, {"who": [out(BEFORE), back(LATER)]})
-    found = periods_of(consent.periods(decisions, now=LATER))
+    found = periods_of(periods_from(decisions, now=LATER))
     assert found["who"] == [(False, BEFORE, LATER), (True, LATER, None)]
 
 
@@ -309,7 +315,7 @@ def test_who_never_validly_decided_has_no_period(periods: DataFrame) -> None:
 
 def test_a_decision_of_nobody_is_nobody_s(spark: SparkSession) -> None:
     row = ("1", None, "opt_out", True, BEFORE, BEFORE, "web")
-    assert consent.periods(spark.createDataFrame([row], SCHEMA), now=NOW).collect() == []
+    assert periods_from(spark.createDataFrame([row], SCHEMA)).collect() == []
 
 
 # ------------------------------------------------------------------ days of 23 and of 25 hours
@@ -334,7 +340,7 @@ def test_the_whole_of_a_short_or_long_day_counts(
         "out in its last hour": [back(LONG_BEFORE), out(end - hour), back(end - hour / 2)],
         "out from its end": [back(LONG_BEFORE), out(end), back(end + hour)],
     }
-    periods = consent.periods(frame(spark, decisions), now=end + 2 * hour)
+    periods = periods_from(frame(spark, decisions), now=end + 2 * hour)
     assert who_takes_part(periods, decisions, default="opt_in", start=start, end=end) == {
         "in from its first instant": True,
         "in from its first hour": False,
@@ -378,8 +384,8 @@ def test_order_lateness_and_repetition_of_decisions_do_not_matter(
         for who, decisions in once.items()
     }
     backwards = dict(reversed(again.items()))
-    periods = consent.periods(frame(spark, once), now=NOW)
-    repeated = consent.periods(frame(spark, backwards), now=NOW)
+    periods = periods_from(frame(spark, once))
+    repeated = periods_from(frame(spark, backwards))
     assert sorted(repeated.collect(), key=str) == sorted(periods.collect(), key=str)
     found = periods_of(periods)
     assert all(are_sound(periods) for periods in found.values())

@@ -1,37 +1,141 @@
 """Who takes part: decisions -> periods -> taking part on a day.
 
 Only verified opt_out and opt_in change a state. A status_check never does.
+
+Decisions are kept as they were delivered, each content once. A night looks again at those people
+only whom its new decisions concern, so what it costs follows the decisions of the night.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-OPT_OUT, OPT_IN = "opt_out", "opt_in"
+from transforms.events import first_of
+from transforms.inputs import blank
+
+OPT_OUT, OPT_IN, STATUS_CHECK = "opt_out", "opt_in", "status_check"
+CONTENT = ("decision_id", "subscriber_id", "action", "verified", "decided_at", "channel")
+
+
+def delivered(decisions: DataFrame, *, now: datetime) -> DataFrame:
+    """Each content of a decision once, with its first arrival and what is wrong with it.
+
+    decisions: as in the contract, in any order and with repetitions; now: the moment of the run,
+    UTC. -> the columns of `consent.decisions`.
+    """
+    plain = [F.unix_micros(n).alias(n) if n == "decided_at" else F.col(n) for n in CONTENT]
+    content = F.sha2(F.to_json(F.struct(*plain)), 256)
+    return (
+        decisions.withColumn("content", content)
+        .groupBy("content")
+        .agg(
+            *[F.first(name).alias(name) for name in CONTENT],
+            F.min("received_at").alias("received_at"),
+        )
+        .withColumn("first_seen_at", F.lit(now))
+        .withColumn("fault", _fault())
+    )
+
+
+def _fault() -> Column:
+    """Why a decision changes no state: the first that applies, else null.
+
+    An opt_in dated after the run that first read it has none: it holds once its time has come.
+    """
+    decides = F.col("action").isin(OPT_OUT, OPT_IN)
+    return first_of(
+        no_subscriber=blank(F.col("subscriber_id")),
+        status_check=F.col("action") == STATUS_CHECK,
+        unknown_action=F.col("action").isNull() | ~decides,
+        unverified=F.col("verified").isNull() | ~F.col("verified"),
+    )
+
+
+def unseen(fresh: DataFrame, stored: DataFrame) -> DataFrame:
+    """Rows of `fresh` whose content is not stored, or is with a later arrival: what to merge.
+
+    Both have the columns of `consent.decisions`.
+    """
+    known = stored.select(
+        "content",
+        F.col("received_at").alias("known_arrival"),
+        F.col("first_seen_at").alias("known_since"),
+    )
+    is_earlier = F.col("received_at") < F.col("known_arrival")
+    return (
+        fresh.join(known, on="content", how="left")
+        .where(F.col("known_since").isNull() | is_earlier)
+        .withColumn("first_seen_at", F.coalesce("known_since", "first_seen_at"))
+        .drop("known_arrival", "known_since")
+    )
+
+
+def reconsidered(news: DataFrame, stored: DataFrame, *, now: datetime) -> DataFrame:
+    """Whose periods may have changed. -> subscriber_id, each once.
+
+    Those who decided anew, those with a stored decision whose id turned up again with another
+    content, and those whose opt_in was dated ahead and holds by now.
+
+    news: from `unseen`; stored: `consent.decisions`, news included.
+    """
+    same_id = stored.join(news.select("decision_id"), on="decision_id", how="left_semi")
+    came_due = stored.where(
+        F.col("fault").isNull()
+        & (F.col("action") == OPT_IN)
+        & (_dated() > F.col("first_seen_at"))
+        & (_dated() <= F.lit(now))
+    )
+    everybody = news.select("subscriber_id")
+    for frame in (same_id, came_due):
+        everybody = everybody.unionByName(frame.select("subscriber_id"))
+    return everybody.where(F.col("subscriber_id").isNotNull()).dropDuplicates()
+
+
+def with_conflicts(decisions: DataFrame, subscribers: DataFrame | None = None) -> DataFrame:
+    """Decisions with `conflicting`: true where one decision_id has more than one content.
+
+    decisions: `consent.decisions`; subscribers: subscriber_id, only theirs are returned; their
+    ids are compared with everybody's.
+    """
+    theirs, compared = decisions, decisions
+    if subscribers is not None:
+        theirs = decisions.join(subscribers, on="subscriber_id", how="left_semi")
+        ids = theirs.select("decision_id").where(F.col("decision_id").isNotNull())
+        compared = decisions.join(ids.dropDuplicates(), on="decision_id", how="left_semi")
+    twice = (
+        compared.where(F.col("decision_id").isNotNull())
+        .groupBy("decision_id")
+        .agg(F.count(F.lit(1)).alias("contents"))
+        .where(F.col("contents") > 1)
+        .select("decision_id", F.lit(True).alias("conflicting"))
+    )
+    return theirs.join(twice, on="decision_id", how="left").withColumn(
+        "conflicting", F.coalesce("conflicting", F.lit(False))
+    )
 
 
 def periods(decisions: DataFrame, *, now: datetime) -> DataFrame:
     """Periods of taking part or not, half open, of everybody who ever validly decided.
 
-    decisions: as in the contract, in any order and with repetitions; now: the moment of
-    publishing, UTC.
+    decisions: from `with_conflicts`; now: the moment of publishing, UTC.
     -> subscriber_id, taking_part, from, to (null: still running), decision_id.
 
     The newest decision wins; ties, and one decision_id with two contents, go to opt_out. An
-    opt_out dated after `now`, or not dated at all, applies at `now`; an opt_in does not apply.
+    opt_out dated ahead, or not dated at all, applies from when it was first seen; an opt_in does
+    not apply before its time.
     """
-    changes = (
-        decisions.transform(_with_conflicts)
-        .where(F.col("verified") & F.col("action").isin(OPT_OUT, OPT_IN))
-        .where(F.col("subscriber_id").isNotNull())
+    by_instant = (
+        decisions.where(F.col("fault").isNull())
         .transform(_effective, now=now)
-    )
-    by_instant = changes.groupBy("subscriber_id", "from").agg(
-        F.every(~F.col("opts_out")).alias("taking_part"),
-        F.min(F.struct(~F.col("opts_out"), "decision_id")).alias("winner"),
+        .groupBy("subscriber_id", "from")
+        .agg(
+            F.every(~F.col("opts_out")).alias("taking_part"),
+            F.min(F.struct(~F.col("opts_out"), "decision_id")).alias("winner"),
+        )
     )
     in_order = Window.partitionBy("subscriber_id").orderBy("from")
     before = F.lag("taking_part").over(in_order)
@@ -43,25 +147,39 @@ def periods(decisions: DataFrame, *, now: datetime) -> DataFrame:
     )
 
 
-def _with_conflicts(decisions: DataFrame) -> DataFrame:
-    """Each content of a decision once; `conflicting` where one id has more than one."""
-    content = ["decision_id", "subscriber_id", "action", "verified", "decided_at", "channel"]
-    once = decisions.groupBy(*content).agg(F.min("received_at").alias("received_at"))
-    versions = F.count(F.lit(1)).over(Window.partitionBy("decision_id"))
-    return once.withColumn("conflicting", F.col("decision_id").isNotNull() & (versions > 1))
+def _dated() -> Column:
+    return F.coalesce("decided_at", "received_at")
 
 
 def _effective(decisions: DataFrame, *, now: datetime) -> DataFrame:
     """When each decision starts to hold. -> subscriber_id, from, opts_out, decision_id."""
     opts_out = F.col("conflicting") | (F.col("action") == OPT_OUT)
-    dated = F.coalesce("decided_at", "received_at")
-    at_once = F.least(F.coalesce(dated, F.lit(now)), F.lit(now))
+    at_once = F.least(F.coalesce(_dated(), F.col("first_seen_at")), F.col("first_seen_at"))
     return decisions.select(
         "subscriber_id",
-        F.when(opts_out, at_once).when(dated <= F.lit(now), dated).alias("from"),
+        F.when(opts_out, at_once).when(_dated() <= F.lit(now), _dated()).alias("from"),
         opts_out.alias("opts_out"),
         "decision_id",
     ).where(F.col("from").isNotNull())
+
+
+def period_changes(now_true: DataFrame, before: DataFrame) -> DataFrame:
+    """What turns the periods `before` into those that are `now_true`, of the same people.
+
+    -> the columns of `consent.periods`, and `gone` for a period that is to be removed.
+    """
+    value = ("taking_part", "to", "decision_id")
+    old = before.select("subscriber_id", "from", F.struct(*value).alias("old"))
+    new = now_true.select("subscriber_id", "from", F.struct(*value).alias("new"))
+    both = old.join(new, on=["subscriber_id", "from"], how="full_outer")
+    return (
+        both.where(~F.col("old").eqNullSafe(F.col("new")))
+        .withColumn("gone", F.col("new").isNull())
+        .withColumn("value", F.coalesce("new", "old"))
+        .select(
+            "subscriber_id", "value.taking_part", "from", "value.to", "value.decision_id", "gone"
+        )
+    )
 
 
 def with_taking_part(
@@ -71,23 +189,32 @@ def with_taking_part(
     start: datetime,
     end: datetime,
     default: str,
+    by_brand: Mapping[str, str] | None = None,
 ) -> DataFrame:
     """subscribers with `taking_part`: the whole of [start, end), and still now.
 
-    default: `opt_out` (who never decided takes part) or `opt_in` (does not).
+    default: the regime, `opt_out` (who never decided takes part) or `opt_in` (does not);
+    by_brand: brands with another regime, for subscribers with a column `brand`.
     """
     state = consent_periods.groupBy("subscriber_id").agg(*_states(start, end))
-    if default == OPT_OUT:
-        takes_part = ~(F.col("out_that_day") | F.col("out_now"))
-        undecided = True
-    else:
-        takes_part = F.col("in_all_day") & ~F.col("out_now")
-        undecided = False
+    unless_out = ~(F.col("out_that_day") | F.col("out_now"))
+    only_if_in = F.col("in_all_day") & ~F.col("out_now")
+    takes_part = F.when(
+        opts_out_by_default(default, by_brand), F.coalesce(unless_out, F.lit(True))
+    ).otherwise(F.coalesce(only_if_in, F.lit(False)))
     return (
         subscribers.join(state, on="subscriber_id", how="left")
-        .withColumn("taking_part", F.coalesce(takes_part, F.lit(undecided)))
+        .withColumn("taking_part", takes_part)
         .drop("out_that_day", "in_all_day", "out_now")
     )
+
+
+def opts_out_by_default(default: str, by_brand: Mapping[str, str] | None = None) -> Column:
+    """Whether the regime of a subscriber's brand is `opt_out`."""
+    regime = F.lit(default)
+    for brand, of_brand in (by_brand or {}).items():
+        regime = F.when(F.col("brand") == F.lit(brand), F.lit(of_brand)).otherwise(regime)
+    return regime == F.lit(OPT_OUT)
 
 
 def _states(start: datetime, end: datetime) -> list[Column]:

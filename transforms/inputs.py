@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pyspark.sql import Column, DataFrame
@@ -31,8 +31,14 @@ def missing_columns(
     return missing
 
 
-def conformed(frame: DataFrame, contract: Input, sources: Mapping[str, ColumnSource]) -> DataFrame:
-    """`frame` with exactly the contract's columns and types.
+def conformed(
+    frame: DataFrame,
+    contract: Input,
+    sources: Mapping[str, ColumnSource],
+    *,
+    keep: Sequence[str] = (),
+) -> DataFrame:
+    """`frame` with exactly the contract's columns and types, and the columns to `keep`.
 
     What can't be read as the contract's type becomes null; an optional column the operator
     doesn't have is null throughout.
@@ -48,7 +54,7 @@ def conformed(frame: DataFrame, contract: Input, sources: Mapping[str, ColumnSou
         else:
             value = _read(_named(source.column), fields[source.column], column.type, source)
         columns.append(value.alias(column.name))
-    return frame.select(*columns)
+    return frame.select(*columns, *keep)
 
 
 def _named(column: str) -> Column:

@@ -274,6 +274,18 @@ CONSENT_DECISIONS = Table(
     ),
     key=("content",),
 )
+CONSENT_DELIVERIES = Table(
+    "consent.deliveries",
+    "restricted",
+    "Files of decisions that were read, so that the next night reads only what is new.",
+    (
+        Column("file", _string, "where it lies"),
+        Column("bytes", _long, "its size"),
+        Column("modified_at", _timestamp, "its last change, UTC"),
+        Column("read_at", _timestamp, "instant of the run that read it, UTC"),
+    ),
+    key=("file", "bytes", "modified_at"),
+)
 QUARANTINE = Table(
     "ops.quarantine",
     "restricted",
@@ -612,6 +624,7 @@ TABLES = (
     REFERENCE_CELLS,
     REFERENCE_ZONES,
     REFERENCE_CELL_ZONES,
+    CONSENT_DELIVERIES,
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
     QUARANTINE,
