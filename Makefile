@@ -17,7 +17,8 @@ BUILD       ?= build
 DIST        ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night report budget statement attack notebooks test sensitivity leaks check zip clean
+.PHONY: help setup demo world night report budget statement certificate attack notebooks test
+.PHONY: sensitivity leaks check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -46,6 +47,9 @@ budget: $(READY) ## Show what a night cost, and 7 and 30 days: DAY=2026-11-23 CO
 
 statement: $(READY) ## Render the data-protection officer's page: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_statement --conf $(CONF) --day $(DAY)
+
+certificate: $(READY) ## Show who was left out, and that the chain of certificates holds: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.show_certificate --conf $(CONF) --day $(DAY)
 
 attack: $(READY) ## Attack a published night in every known way: DAY=2026-11-23 CONF=conf/demo.toml QUICK=1
 	@$(BIN)/python -m jobs.attack_release --conf $(CONF) --day $(DAY) $(if $(QUICK),--quick)

@@ -20,6 +20,7 @@ from transforms.tables import (
     REFERENCE_CELL_ZONES,
     REFERENCE_CELLS,
     REJECTED,
+    SUBSCRIBERS_SEEN,
     VISITS,
 )
 from transforms.wording import few
@@ -74,28 +75,36 @@ def detect_visits(night: Night) -> Accounting:
     return accounting
 
 
+def subscribers_of(night: Night, day: LocalDay) -> DataFrame:
+    """Subscribers of `day`. -> subscriber_id, brand, area, each id once."""
+    subscribers = network.sound(night.landing.judged_subscribers(day.date))
+    return subscribers.select("subscriber_id", "brand", "area")
+
+
 def taking_part(night: Night, day: LocalDay) -> DataFrame:
-    """Subscribers of `day`. -> subscriber_id, area, taking_part, each id once."""
+    """Subscribers of `day`. -> subscriber_id, brand, area, left_out, taking_part, each id once."""
+    rules = night.settings.consent
     return consent.with_taking_part(
-        network.sound(night.landing.judged_subscribers(day.date)).select("subscriber_id", "area"),
+        subscribers_of(night, day),
         night.store.read(CONSENT_PERIODS),
         start=day.start,
         end=day.end,
-        default=night.settings.consent.default,
+        default=rules.default,
+        by_brand=rules.by_brand,
     )
 
 
 def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Events) -> Accounting:
     """Counts every outcome and stores the rejections; raises `Failed` for an empty day."""
     by_row = screened.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
-    outcomes = {row.outcome: row.rows for row in by_row if row.outcome is not None}
-    by_subscriber = settled.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
-    outcomes |= {row.outcome: row.rows for row in by_subscriber}
+    people = events.tallied(settled).collect()
+    outcomes = {row.outcome: row.rows for row in (*by_row, *people) if row.outcome is not None}
+    outcomes[events.DUPLICATE] = sum(row.repeats for row in people)
     accounting = Accounting(
         other_day=outcomes.get(events.OTHER_DAY, 0),
         rejected={reason: outcomes.get(reason, 0) for reason in events.REASONS},
-        not_taking_part=outcomes.get(events.NOT_TAKING_PART, 0),
-        accepted=outcomes.get(None, 0),
+        not_taking_part=sum(outcomes.get(reason, 0) for reason in consent.LEFT_OUT),
+        accepted=sum(row.rows for row in people if row.outcome is None),
         files=[*read.files, *night.landing.reference_files(night.day.date)],
     )
     if accounting.rows_in == accounting.other_day:
@@ -108,6 +117,12 @@ def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Even
     rows = [(night.day.date, reason, count) for reason, count in accounting.rejected.items()]
     night.store.replace(
         REJECTED, night.spark.createDataFrame(rows, REJECTED.schema), day=night.day.date
+    )
+    seen = [(night.day.date, row.outcome or consent.TAKING_PART, row.subscribers) for row in people]
+    night.store.replace(
+        SUBSCRIBERS_SEEN,
+        night.spark.createDataFrame(seen, SUBSCRIBERS_SEEN.schema),
+        day=night.day.date,
     )
     return accounting
 

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import releases
+from jobs.certify import certify
 from jobs.detect_visits import taking_part
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import stored_zones
@@ -34,6 +35,7 @@ from transforms.tables import (
     OUTSIDE_AREA,
     REFERENCE_CELL_ZONES,
     REFERENCE_ZONES,
+    SUBSCRIBERS_SEEN,
     UNKNOWN_AREA,
     VISITS,
 )
@@ -61,6 +63,7 @@ def _draw(night: Night, entry: Entry) -> None:
     ingest_decisions(night)
     _leave_out_late_opt_outs(night)
     _draw_participants(night)
+    certify(night, entry)
     night.confirm_alone()
     releases.claim(night, entry)
     visits = night.of_day(VISITS).persist()
@@ -70,28 +73,32 @@ def _draw(night: Night, entry: Entry) -> None:
 
 def _leave_out_late_opt_outs(night: Night) -> None:
     """Who opted out since the visits were detected is taken out of this release's input."""
+    decided = night.store.read(CONSENT_PERIODS).select("subscriber_id")
     out = (
-        taking_part_by_decision(night)
+        taking_part(night, night.day)
         .where(~F.col("taking_part"))
+        .join(decided, on="subscriber_id", how="left_semi")
         .select("subscriber_id")
         .transform(pseudonyms.pseudonymised, read_key=night.key)
         .withColumn("day", F.lit(night.day.date))
     )
-    visits_of_day = night.of_day(VISITS)
-    if not visits_of_day.join(out, on="pseudonym", how="left_semi").isEmpty():
+    theirs = night.of_day(VISITS).join(out, on="pseudonym", how="left_semi")
+    people = theirs.select("pseudonym").dropDuplicates().count()
+    if people:
         night.store.delete_matching(VISITS, out, on=("day", "pseudonym"))
+        _count_as_opted_out(night, people)
 
 
-def taking_part_by_decision(night: Night) -> DataFrame:
-    """Everybody who ever decided, with `taking_part` for the day by all decisions so far."""
-    periods = night.store.read(CONSENT_PERIODS)
-    return consent.with_taking_part(
-        periods.select("subscriber_id").distinct(),
-        periods,
-        start=night.day.start,
-        end=night.day.end,
-        default=night.settings.consent.default,
-    )
+def _count_as_opted_out(night: Night, people: int) -> None:
+    """Moves subscribers from those who take part to those who opted out."""
+    seen = {row.outcome: row.subscribers for row in night.of_day(SUBSCRIBERS_SEEN).collect()}
+    moved = {
+        consent.TAKING_PART: seen.get(consent.TAKING_PART, people) - people,
+        consent.OPTED_OUT: seen.get(consent.OPTED_OUT, 0) + people,
+    }
+    rows = [(night.day.date, outcome, subscribers) for outcome, subscribers in moved.items()]
+    frame = night.spark.createDataFrame(rows, SUBSCRIBERS_SEEN.schema)
+    night.store.merge(SUBSCRIBERS_SEEN, frame)
 
 
 def _counts(night: Night, visits: DataFrame, calibrations: Iterable[Calibration]) -> DataFrame:

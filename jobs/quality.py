@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs.runtime import Night
 from transforms.errors import Failed
-from transforms.settings import Quality
+from transforms.settings import Consent, Quality
 from transforms.tables import KINDS, QUALITY, RUNS, VISITS, Table
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # it would call home
@@ -26,6 +26,8 @@ PROFILE = (
     "accepted bigint, rejected_share double, volume_ratio double, "
     "seconds_before_day double, seconds_after_day double"
 )
+
+WAITS = "longest_wait_h double, share_in_time double"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,20 @@ def profile_expectations(quality: Quality) -> list[Expectation]:
         between("volume_ratio", quality.min_volume_ratio, quality.max_volume_ratio),
         between("seconds_before_day", None, 0),
         between("seconds_after_day", None, 0),
+    ]
+
+
+def wait_expectations(rules: Consent) -> list[Expectation]:
+    """Of the opt-outs that a release honours for the first time: `WAITS`, one row."""
+    import great_expectations.expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="longest_wait_h", min_value=0, max_value=rules.max_latency, severity="warning"
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="share_in_time", min_value=1, max_value=1, severity="warning"
+        ),
     ]
 
 

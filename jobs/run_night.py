@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs import releases
+from jobs import certify, releases
 from jobs.attack_release import attack_release
 from jobs.detect_visits import Accounting, detect_visits
 from jobs.ingest_decisions import ingest_decisions
@@ -33,8 +33,9 @@ def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> N
     """Every step of one night, in order; any error stops it before anything is published."""
     night.progress.headline(f"Footfall, night of {night.day.date} ({night.settings.timezone})")
     newest = releases.newest(night)
-    if newest is not None and newest.is_closed and not restate:
-        night.progress.note(f"{newest.release_id} is published: nothing to do")
+    is_done = newest is not None and newest.is_closed and not restate
+    if is_done:
+        night.progress.note(f"{newest} is published: nothing to do")
     else:
         with recorded(night) as run:
             if not releases.is_drawn(night, releases.open_or_next(night)):
@@ -46,6 +47,8 @@ def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> N
         attack_release(night, quick=True).must_hold()
     report = night.progress.step(render_report, night)
     show_summary(night, report)
+    if not is_done:
+        certify.must_have_been_in_time(night)
 
 
 class Run:

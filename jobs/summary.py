@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from rich.table import Table
 from rich.text import Text
 
-from jobs import releases
+from jobs import certify, releases
 from jobs.ingest_reference import unseen_zones
 from jobs.render_statement import attacks_on, statement_path
 from jobs.runtime import Night
@@ -33,6 +33,7 @@ def show_summary(night: Night, report: Path) -> None:
     console.print()
     for line in (
         *_budget_lines(night),
+        *_consent_lines(night),
         *_attack_lines(night),
         *_run_lines(night),
         *_unseen_lines(night),
@@ -90,6 +91,22 @@ def _budget_lines(night: Night) -> list[str]:
         f"everybody else guesses one right {budget.right_of_100(rho)} of 100 times, not 50; days "
         "add up, see the report and `make budget`",
         f"published: {cells - suppressed:,} of {cells:,} cells, {suppressed:,} suppressed",
+    ]
+
+
+def _consent_lines(night: Night) -> list[str]:
+    """What the release's certificate says; its seal is there to be kept elsewhere."""
+    certificate = certify.of_newest(night)
+    if certificate is None:
+        return []
+    waits = (
+        "no new opt-out"
+        if certificate.longest_wait_h is None
+        else f"opt-outs waited {certificate.longest_wait_h:.1f} h at most"
+    )
+    return [
+        f"consent: nobody who said no is counted, {waits} "
+        f"(certificate {certificate.number}, {certificate.hash[:16]})"
     ]
 
 

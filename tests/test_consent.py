@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from transforms import consent
+from transforms import consent, recount
 
 
 def at(text: str) -> datetime:
@@ -436,3 +437,50 @@ def newest(decisions: list[Decision]) -> bool | None:
     last = max((instant for instant, _ in counting), default=None)
     states = [state for instant, state in counting if instant == last]
     return all(states) if states else None
+
+
+# ----------------------------------------------------------------- the same by a second reckoning
+
+
+def allowed_by_recount(
+    decisions: DataFrame, everybody: Iterable[str], *, default: str, now: datetime = NOW
+) -> dict[str, bool]:
+    spark = decisions.sparkSession
+    subscribers = spark.createDataFrame(
+        [(who, "a brand") for who in everybody], "subscriber_id string, brand string"
+    )
+    first_seen = decisions.withColumn("first_seen_at", F.lit(None).cast("timestamp"))
+    allowed = recount.may_contribute(
+        first_seen.unionByName(first_seen),  # as kept, and as delivered
+        subscribers,
+        start=START,
+        end=END,
+        now=now,
+        default=default,
+        by_brand={"another brand": "opt_in" if default == "opt_out" else "opt_out"},
+    )
+    ids = {row.subscriber_id for row in allowed.collect()}
+    return {who: who in ids for who in everybody}
+
+
+@pytest.mark.parametrize(("default", "at_hand"), [("opt_out", 1), ("opt_in", 2)])
+def test_the_recount_allows_whom_the_periods_allow(
+    spark: SparkSession, default: str, at_hand: int
+) -> None:
+    decisions = frame(spark, {name: case[0] for name, case in CASES.items()})
+    found = allowed_by_recount(decisions, CASES, default=default)
+    assert found == {name: case[at_hand] for name, case in CASES.items()}
+
+
+@given(several=st.lists(some_decisions, min_size=100, max_size=200))
+@settings(settings.get_profile("batches"))
+def test_the_recount_agrees_on_whatever_is_decided(
+    spark: SparkSession, several: list[list[Decision]]
+) -> None:
+    everybody = {f"s{n}": decisions for n, decisions in enumerate(several)}
+    decisions = frame(spark, everybody)
+    for default in ("opt_out", "opt_in"):
+        counted = who_takes_part(
+            periods_from(decisions), everybody, default=default, start=START, end=END
+        )
+        assert allowed_by_recount(decisions, everybody, default=default) == counted

@@ -14,7 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from transforms import events
-from transforms.events import NOT_TAKING_PART, OTHER_DAY, REASONS
+from transforms.consent import NOT_OPTED_IN, OPTED_OUT
+from transforms.events import OTHER_DAY, REASONS
 
 # 2026-11-23 in Berlin; folders are days of arrival in UTC.
 DAY = date(2026, 11, 23)
@@ -22,7 +23,8 @@ START, END = datetime(2026, 11, 22, 23, tzinfo=UTC), datetime(2026, 11, 23, 23, 
 NOON = datetime(2026, 11, 23, 11, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 CELLS = ("mall", "street")
-TAKING_PART = {"in": True, "also in": True, "out": False}
+LEFT_OUT = {"in": None, "also in": None, "out": OPTED_OUT, "not in": NOT_OPTED_IN}
+KNOWN = "subscriber_id string, taking_part boolean, left_out string"
 
 
 class Event(NamedTuple):
@@ -49,7 +51,7 @@ def settled(screened_events: DataFrame) -> DataFrame:
     spark = screened_events.sparkSession
     survivors = screened_events.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
     subscribers = spark.createDataFrame(
-        list(TAKING_PART.items()), "subscriber_id string, taking_part boolean"
+        [(who, why is None, why) for who, why in LEFT_OUT.items()], KNOWN
     )
     return events.settled(survivors, subscribers)
 
@@ -158,10 +160,10 @@ TWICE: dict[str, tuple[list[Event], dict[str | None, int]]] = {
     "two subscribers at once": ([Event(), Event(subscriber_id="also in")], {None: 2}),
     "of a roamer": ([Event(subscriber_id="roamer")], {"not_a_subscriber": 1}),
     "of a roamer, twice": ([Event(subscriber_id="roamer")] * 2, {"not_a_subscriber": 2}),
-    "of one who opted out": ([Event(subscriber_id="out")], {NOT_TAKING_PART: 1}),
+    "of one who opted out": ([Event(subscriber_id="out")], {OPTED_OUT: 1}),
     "of one who opted out, twice": (
         [Event(subscriber_id="out")] * 2,
-        {NOT_TAKING_PART: 1, "duplicate": 1},
+        {OPTED_OUT: 1, "duplicate": 1},
     ),
 }
 
@@ -172,9 +174,9 @@ def outcomes_together(spark: SparkSession) -> dict[str, Counter[str | None]]:
     rows, subscribers = [], []
     for name, (several, _) in TWICE.items():
         rows += [event._replace(subscriber_id=f"{name}|{event.subscriber_id}") for event in several]
-        subscribers += [(f"{name}|{who}", takes_part) for who, takes_part in TAKING_PART.items()]
+        subscribers += [(f"{name}|{who}", why is None, why) for who, why in LEFT_OUT.items()]
     survivors = spark.createDataFrame(rows, SCHEMA).drop("folder_date")
-    known = spark.createDataFrame(subscribers, "subscriber_id string, taking_part boolean")
+    known = spark.createDataFrame(subscribers, KNOWN)
     found: dict[str, Counter[str | None]] = {name: Counter() for name in TWICE}
     for row in events.settled(survivors, known).collect():
         found[row.subscriber_id.split("|")[0]][row.outcome] += 1
@@ -193,6 +195,24 @@ def test_accepted_rows_are_who_when_and_where_and_no_more(spark: SparkSession) -
     accepted = events.accepted(settled(screened(spark, rows)))
     assert accepted.columns == ["subscriber_id", "event_time", "cell_id"]
     assert [tuple(r) for r in accepted.collect()] == [("in", NOON.replace(tzinfo=None), "mall")]
+
+
+# -------------------------------------------------------------------------- subscribers, once each
+
+
+def test_subscribers_are_tallied_by_what_became_of_them(spark: SparkSession) -> None:
+    rows = [
+        *[Event(), Event(), Event(event_time=NOON + MICROSECOND)],
+        *[Event(subscriber_id="also in")] * 3,
+        *[Event(subscriber_id="out")] * 2,
+        *[Event(subscriber_id="roamer")] * 2,
+    ]
+    tally = events.tallied(settled(screened(spark, rows))).collect()
+    assert {row.outcome: (row.subscribers, row.rows, row.repeats) for row in tally} == {
+        None: (2, 3, 3),
+        OPTED_OUT: (1, 1, 1),
+        "not_a_subscriber": (1, 2, 0),
+    }
 
 
 # -------------------------------------------------------------------------------- every row counts
@@ -220,17 +240,17 @@ def _outcome_by_hand(event: Event, seen: set[tuple[Any, ...]]) -> str | None:
         return "no_cell"
     if event.cell_id not in CELLS:
         return "unknown_cell"
-    if event.subscriber_id not in TAKING_PART:
+    if event.subscriber_id not in LEFT_OUT:
         return "not_a_subscriber"
     if event[:4] in seen:
         return "duplicate"
     seen.add(event[:4])
-    return None if TAKING_PART[event.subscriber_id] else NOT_TAKING_PART
+    return LEFT_OUT[event.subscriber_id]
 
 
 some_events = st.builds(
     Event,
-    subscriber_id=st.sampled_from(["in", "in", "also in", "out", "roamer", "", None]),
+    subscriber_id=st.sampled_from(["in", "in", "also in", "out", "not in", "roamer", "", None]),
     event_time=st.sampled_from(
         [NOON, NOON + MICROSECOND, START, START - MICROSECOND, END, NOON - timedelta(days=3), None]
     ),
@@ -247,7 +267,7 @@ def test_rows_in_are_other_day_rejected_not_taking_part_and_accepted(
 ) -> None:
     outcomes = counted(spark, rows)
     assert sum(outcomes.values()) == len(rows)
-    assert set(outcomes) <= {None, OTHER_DAY, NOT_TAKING_PART, *REASONS}
+    assert set(outcomes) <= {None, OTHER_DAY, OPTED_OUT, NOT_OPTED_IN, *REASONS}
     assert outcomes == by_hand(rows)
     shuffled = data.draw(st.randoms(use_true_random=False)).sample(rows, len(rows))
     assert counted(spark, shuffled) == outcomes

@@ -37,6 +37,7 @@ from jobs.traces import (
 from tests.small_world import landing_of_small_world
 from tests.submitted_night import DAY, NOTEBOOKS, Submitted, gold_rows, submitted_night
 from transforms.tables import (
+    CONSENT_DECISIONS,
     CONSENT_PERIODS,
     NIGHTLY_PRODUCTS,
     NOISY_CELLS,
@@ -257,7 +258,10 @@ def test_each_restricted_table_holds_no_more_than_it_must(
         found = search.through([folder])
         assert found.not_looked_into == ()
         holders[what] = {trace.path.relative_to(folder).parts[:2] for trace in found.traces}
-    assert holders["identities"] - {place(REWARDS_LEDGER)} == {place(CONSENT_PERIODS)}
+    assert holders["identities"] - {place(REWARDS_LEDGER)} == {
+        place(CONSENT_DECISIONS),
+        place(CONSENT_PERIODS),
+    }
     assert holders["pseudonyms"] == {place(VISITS)}
     assert holders["keys"] == set()
     assert holders["suppressed"] == {place(NOISY_CELLS)}

@@ -37,7 +37,8 @@ DESIGN = {
     "ops.runs": ("restricted", ("run_id",)),
     "ops.quality": ("restricted", None),
     "ops.rejected": ("restricted", ("day", "reason")),
-    "ops.consent_certificates": ("restricted", ("day", "release_id")),
+    "ops.subscribers_seen": ("restricted", ("day", "outcome")),
+    "ops.consent_certificates": ("restricted", ("number",)),
     "ops.releases": ("restricted", ("release_id", "product", "measure")),
     "ops.noisy_cells": ("restricted", ("release_id", "product", "measure", "keys")),
     "ops.attacks": ("restricted", ("release_id", "attack", "view")),
@@ -61,8 +62,9 @@ COLUMNS = {
     "ops.noisy_cells": "release_id product measure keys noisy_devices sigma",
     "ops.releases": "release_id day product measure rho delta l0 linf l2 sigma mechanism "
     "method_version code_version input_versions rows suppressed supersedes published_at",
-    "ops.consent_certificates": "day release_id consent_version decisions_received_until "
-    "subscribers_seen taking_part left_out recount previous_hash hash",
+    "ops.consent_certificates": "number day release_id spends consent_version "
+    "decisions_received_until subscribers_seen taking_part left_out recount opt_outs "
+    "opt_outs_in_time longest_wait_h issued_at previous_hash hash",
 }
 MEASURES_OF = {
     "zone_hours": "visitors passers_by",

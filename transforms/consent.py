@@ -18,6 +18,9 @@ from transforms.events import first_of
 from transforms.inputs import blank
 
 OPT_OUT, OPT_IN, STATUS_CHECK = "opt_out", "opt_in", "status_check"
+TAKING_PART, OPTED_OUT, NOT_OPTED_IN = "taking_part", "opted_out", "not_opted_in"
+LEFT_OUT = (OPTED_OUT, NOT_OPTED_IN)
+"""Why a subscriber is left out: said no, or never said yes where that is asked for."""
 CONTENT = ("decision_id", "subscriber_id", "action", "verified", "decided_at", "channel")
 
 
@@ -191,20 +194,23 @@ def with_taking_part(
     default: str,
     by_brand: Mapping[str, str] | None = None,
 ) -> DataFrame:
-    """subscribers with `taking_part`: the whole of [start, end), and still now.
+    """subscribers with `taking_part`: the whole of [start, end), and still now; and with
+    `left_out`, of `LEFT_OUT`, where not.
 
     default: the regime, `opt_out` (who never decided takes part) or `opt_in` (does not);
     by_brand: brands with another regime, for subscribers with a column `brand`.
     """
     state = consent_periods.groupBy("subscriber_id").agg(*_states(start, end))
-    unless_out = ~(F.col("out_that_day") | F.col("out_now"))
-    only_if_in = F.col("in_all_day") & ~F.col("out_now")
-    takes_part = F.when(
-        opts_out_by_default(default, by_brand), F.coalesce(unless_out, F.lit(True))
-    ).otherwise(F.coalesce(only_if_in, F.lit(False)))
+    said_no = F.coalesce(F.col("out_that_day") | F.col("out_now"), F.lit(False))
+    said_yes = F.coalesce("in_all_day", F.lit(False))
+    needs_no_yes = opts_out_by_default(default, by_brand)
+    left_out = F.when(said_no, F.lit(OPTED_OUT)).when(
+        ~(needs_no_yes | said_yes), F.lit(NOT_OPTED_IN)
+    )
     return (
         subscribers.join(state, on="subscriber_id", how="left")
-        .withColumn("taking_part", takes_part)
+        .withColumn("left_out", left_out)
+        .withColumn("taking_part", F.col("left_out").isNull())
         .drop("out_that_day", "in_all_day", "out_now")
     )
 

@@ -1,7 +1,7 @@
 """Clean: every event row gets the first outcome that applies, and every row is accounted for.
 
 Outcomes, in the order they are tried: the reasons of `REASONS` with `other_day` between
-`implausible_time` and `no_cell`, then `not_taking_part`; null is accepted.
+`implausible_time` and `no_cell`, then why a subscriber is left out; null is accepted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from transforms.inputs import blank
 
 OTHER_DAY = "other_day"
-NOT_TAKING_PART = "not_taking_part"
+DUPLICATE = "duplicate"
 REASONS = (
     "no_id",
     "no_time",
@@ -22,7 +22,7 @@ REASONS = (
     "no_cell",
     "unknown_cell",
     "not_a_subscriber",
-    "duplicate",
+    DUPLICATE,
 )
 
 
@@ -62,7 +62,7 @@ def settled(events: DataFrame, subscribers: DataFrame) -> DataFrame:
     """Outcomes that need the subscriber or the subscriber's other events.
 
     events: subscriber_id, event_time, cell_id, event_type, all that `screened` let through;
-    subscribers: subscriber_id, taking_part, each id once.
+    subscribers: subscriber_id, taking_part, left_out (why not), each id once.
     -> subscriber_id, event_time, cell_id, outcome.
     """
     in_order = Window.partitionBy("subscriber_id").orderBy("event_time", "cell_id", "event_type")
@@ -73,10 +73,30 @@ def settled(events: DataFrame, subscribers: DataFrame) -> DataFrame:
     outcome = first_of(
         not_a_subscriber=F.col("taking_part").isNull(),
         duplicate=repeats_previous,
-        not_taking_part=~F.col("taking_part"),
     )
     return events.join(subscribers, on="subscriber_id", how="left").select(
-        "subscriber_id", "event_time", "cell_id", outcome.alias("outcome")
+        "subscriber_id",
+        "event_time",
+        "cell_id",
+        F.coalesce(outcome, F.col("left_out")).alias("outcome"),
+    )
+
+
+def tallied(settled_events: DataFrame) -> DataFrame:
+    """What became of subscribers and their rows. -> outcome, subscribers, rows, repeats
+
+    A subscriber has the outcome of all of his or her rows but the repeats, which are apart.
+    """
+    repeats = F.col("outcome").eqNullSafe(F.lit(DUPLICATE))
+    people = settled_events.groupBy("subscriber_id").agg(
+        F.max(F.when(~repeats, F.col("outcome"))).alias("outcome"),
+        F.count_if(~repeats).alias("rows"),
+        F.count_if(repeats).alias("repeats"),
+    )
+    return people.groupBy("outcome").agg(
+        F.count(F.lit(1)).alias("subscribers"),
+        F.sum("rows").alias("rows"),
+        F.sum("repeats").alias("repeats"),
     )
 
 
