@@ -118,11 +118,11 @@ def watching(watch: Watch, *, every_s: float = 0.1) -> Iterator[None]:
 class Submitted:
     """A night that spark-submit ran, and where it left what."""
 
-    done: subprocess.CompletedProcess[str]
+    done: subprocess.CompletedProcess[str] = field(repr=False)
     landing: Path
     root: Path
     executors: Path
-    watch: Watch
+    watch: Watch = field(repr=False)
 
     @property
     def published(self) -> Path:
