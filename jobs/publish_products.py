@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import date
 from functools import reduce
 
 from pyspark.sql import DataFrame
@@ -29,12 +30,15 @@ from transforms import (
 from transforms.budget import Calibration
 from transforms.extrapolation import Weight
 from transforms.tables import (
+    BRAND_SUBSCRIBERS,
     CONSENT_PERIODS,
     DAY_PARTS,
     DWELL_BANDS,
     OUTSIDE_AREA,
+    PARTICIPANTS,
     REFERENCE_CELL_ZONES,
     REFERENCE_ZONES,
+    SUBSCRIBER_STATES,
     SUBSCRIBERS_SEEN,
     UNKNOWN_AREA,
     VISITS,
@@ -141,24 +145,46 @@ def _column(night: Night, schema: str, values: Sequence[object]) -> DataFrame:
 
 
 def _draw_participants(night: Night) -> None:
-    """Participants by area on the first night of the month, drawn once a month."""
+    """Who takes part on the first night of the month, by area and brand, drawn once a month."""
     if night.settings.people.participant_share is not None:
         return
     entry = releases.participants_entry(night)
     if entry.is_closed:
         return
     releases.claim(night, entry)
+    people = taking_part(night, night.day.first_of_month).persist()
+    count = {PARTICIPANTS: _participants_by_area, BRAND_SUBSCRIBERS: _subscribers_by_brand}
+    counts = [count[one.measure](night, people, one, entry.day) for one in entry.calibrations]
+    releases.draw(night, entry, reduce(DataFrame.unionByName, counts))
+    people.unpersist()
+    releases.close(night, entry)
+
+
+def _participants_by_area(
+    night: Night, people: DataFrame, calibration: Calibration, month: date
+) -> DataFrame:
     unknown = _column(night, "area string", [UNKNOWN_AREA])
     sums = (
-        taking_part(night, night.day.first_of_month)
-        .where(F.col("taking_part"))
+        people.where(F.col("taking_part"))
         .groupBy(F.coalesce("area", F.lit(UNKNOWN_AREA)).alias("area"))
         .agg((F.count(F.lit(1)) * disclosure.UNITS).alias("units"))
     )
-    (calibration,) = entry.calibrations
     areas = _residents(night).select("area").unionByName(unknown)
-    releases.draw(night, entry, disclosure.over_domain(sums, areas, calibration, day=entry.day))
-    releases.close(night, entry)
+    return disclosure.over_domain(sums, areas, calibration, day=month)
+
+
+def _subscribers_by_brand(
+    night: Night, people: DataFrame, calibration: Calibration, month: date
+) -> DataFrame:
+    """Of the brands that are public; whoever is of another is in none of the cells."""
+    brands = _column(night, "brand string", night.settings.privacy.participation.brands)
+    states = _column(night, "state string", list(SUBSCRIBER_STATES))
+    takes_part, left_out = (F.lit(state) for state in SUBSCRIBER_STATES)
+    state = F.when(F.col("taking_part"), takes_part).otherwise(left_out)
+    sums = people.groupBy("brand", state.alias("state")).agg(
+        (F.count(F.lit(1)) * disclosure.UNITS).alias("units")
+    )
+    return disclosure.over_domain(sums, brands.crossJoin(states), calibration, day=month)
 
 
 def _release(night: Night, entry: Entry) -> disclosure.Release:
@@ -199,8 +225,11 @@ def _weights(night: Night) -> tuple[Weight, DataFrame]:
         none = "home_area string, people_per_device double, relative_variance double"
         return Weight(1 / share), night.spark.createDataFrame([], none)
     drawn = releases.participants_entry(night)
-    participants = releases.noisy_cells(night, drawn.release_id).select(
-        F.col("keys")["area"].alias("area"), "noisy_devices", "sigma"
+    by_area = F.col("measure") == F.lit(PARTICIPANTS.name)
+    participants = (
+        releases.noisy_cells(night, drawn.release_id)
+        .where(by_area)
+        .select(F.col("keys")["area"].alias("area"), "noisy_devices", "sigma")
     )
     total = participants.agg(
         F.sum("noisy_devices").alias("devices"), F.sum(F.pow("sigma", F.lit(2))).alias("variance")

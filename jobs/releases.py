@@ -22,9 +22,11 @@ from transforms import __version__, budget, disclosure, extrapolation
 from transforms.budget import Budget, Calibration
 from transforms.errors import Refused
 from transforms.tables import (
+    BRAND_SUBSCRIBERS,
     CONSENT_PERIODS,
     MEASURES,
     METHOD_VERSION,
+    MONTHLY,
     NOISY_CELLS,
     PARTICIPANTS,
     REFERENCE_CELL_ZONES,
@@ -36,7 +38,7 @@ from transforms.tables import (
 
 _INPUTS = (REFERENCE_ZONES, REFERENCE_CELL_ZONES, CONSENT_PERIODS, VISITS)
 _MEASURES: Mapping[tuple[str, str], Measure] = {
-    (measure.product, measure.name): measure for measure in (*MEASURES, PARTICIPANTS)
+    (measure.product, measure.name): measure for measure in (*MEASURES, *MONTHLY)
 }
 
 
@@ -87,12 +89,16 @@ def open_or_next(night: Night) -> Entry:
 
 
 def participants_entry(night: Night) -> Entry:
-    """The month's release of participants by area: the one in the ledger, or one to be claimed."""
+    """The month's release of who takes part: the one in the ledger, or one to be claimed."""
     month = night.day.first_of_month.date
     for entry in _entries(night, _of_day(month, participants=True)):
         return entry
-    calibration = Calibration(PARTICIPANTS, l0=1, rho=night.settings.privacy.participation.rho)
-    return Entry(f"participation-{month:%Y-%m}", month, (calibration,), night.now())
+    rules = night.settings.privacy.participation
+    spent = {PARTICIPANTS: rules.rho} | (
+        {BRAND_SUBSCRIBERS: rules.rho_by_brand} if rules.brands else {}
+    )
+    calibrations = tuple(Calibration(one, l0=1, rho=rho) for one, rho in spent.items())
+    return Entry(f"participation-{month:%Y-%m}", month, calibrations, night.now())
 
 
 def claim(night: Night, entry: Entry) -> None:
@@ -202,7 +208,7 @@ def _is_claimed(night: Night, entry: Entry) -> bool:
 
 
 def _is_of_participants(entry: Entry) -> bool:
-    return all(one.measure is PARTICIPANTS for one in entry.calibrations)
+    return all(one.measure in MONTHLY for one in entry.calibrations)
 
 
 def _number(release_id: str) -> int:

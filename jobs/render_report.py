@@ -10,6 +10,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.releases import noisy_cells, participants_entry
 from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
 from transforms import budget, report, tables
@@ -48,6 +49,7 @@ def render_report(night: Night) -> Path:
             rejected=_pandas(night.of_day(REJECTED)),
             run=_run(night),
             attacks=attacks_on(night, set(releases["release_id"])),
+            participation=_participation(night),
         ),
         day=day,
         timezone=night.settings.timezone,
@@ -55,11 +57,18 @@ def render_report(night: Night) -> Path:
             float(releases["rho"].sum()), deltas=privacy.display_deltas
         ),
         rho_cap=privacy.rho_cap,
+        min_devices=privacy.min_devices,
     )
     path = Path(night.settings.paths.reports_folder) / f"{day}.html"
     write_page(path, page)
     render_statement(night)
     return path
+
+
+def _participation(night: Night) -> pd.DataFrame:
+    """The month's noisy cells; none where participation is a share of the settings."""
+    entry = participants_entry(night)
+    return _pandas(noisy_cells(night, entry.release_id)) if entry.is_closed else pd.DataFrame()
 
 
 def _pandas(frame: DataFrame) -> pd.DataFrame:

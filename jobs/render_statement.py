@@ -29,11 +29,7 @@ def render_statement(night: Night) -> Path:
         attacks=attacks_on(
             night, {entry.release_id for entry in ledger.of_day(night.day.date).entries}
         ),
-        filled={
-            table.name
-            for table in TABLES
-            if table.root == "restricted" and not night.store.read(table).isEmpty()
-        },
+        filled=night.store.filled(table for table in TABLES if table.root == "restricted"),
     )
     path = statement_path(night)
     write_page(path, statement(evidence, day=night.day.date, settings=night.settings))

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -72,6 +73,13 @@ class Store:
         if not self.exists(table):
             return self.spark.createDataFrame([], _nullable(table.schema))
         return self.spark.read.format("delta").load(self.path(table))
+
+    def filled(self, tables: Iterable[Table]) -> set[str]:
+        """Names of those that hold a row, in one query."""
+        some = [
+            self.read(table).limit(1).select(F.lit(table.name).alias("name")) for table in tables
+        ]
+        return {row.name for row in reduce(DataFrame.unionByName, some).collect()}
 
     def version(self, table: Table) -> int:
         """Newest Delta version, -1 for a table that does not exist yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,13 +24,16 @@ from tests.small_world import landing_of_small_world
 from tests.test_certificates import FIRST as CERTIFICATE
 from transforms.errors import Failed, Refused
 from transforms.pseudonyms import pseudonymised
+from transforms.synthetic_people import BRANDS as synthetic_brands
 from transforms.tables import (
+    BRAND_SUBSCRIBERS,
     CONSENT_CERTIFICATES,
     DECISIONS,
     NOISY_CELLS,
     PARTICIPANTS,
     QUALITY,
     RELEASES,
+    SUBSCRIBER_STATES,
     SUBSCRIBERS_SEEN,
     VISITS,
 )
@@ -38,6 +42,8 @@ pytestmark = pytest.mark.slow
 
 DAY = date(2026, 11, 23)
 AT_NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)
+BRANDS = synthetic_brands[:2]
+PARTICIPATION = f"[privacy.participation]\nrho = 0.004\nbrands = {list(BRANDS)!r}\n"
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def site(spark: SparkSession, tmp_path: Path) -> Site:
 def test_a_night_is_certified_and_late_opt_outs_are_left_out(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    night = site.night()
+    night = site.night(more=PARTICIPATION)
     ingest_decisions(night)
     ingest_reference(night)
     detect_visits(night)
@@ -111,6 +117,17 @@ def test_a_night_is_certified_and_late_opt_outs_are_left_out(
     assert not (site.root / "published").exists()
 
     entry = publish_products.publish_products(night)
+    monthly = night.store.read(NOISY_CELLS).where(F.col("product") == PARTICIPANTS.product)
+    by_brand = monthly.where(F.col("measure") == BRAND_SUBSCRIBERS.name).collect()
+    assert {(row["keys"]["brand"], row["keys"]["state"]) for row in by_brand} == {
+        (brand, state) for brand in BRANDS for state in SUBSCRIBER_STATES
+    }
+    sigma = math.sqrt(1 / (2 * 0.001))
+    assert [row.sigma for row in by_brand] == pytest.approx([sigma] * len(by_brand))
+    listed = taking_part(night, night.day.first_of_month).where(F.col("brand").isin(BRANDS))
+    noise = sum(row.noisy_devices for row in by_brand) - listed.count()
+    assert abs(noise) < 6 * sigma * math.sqrt(len(by_brand)), "every subscriber once"
+
     certificate = certify.of_release(night, entry.release_id)
     assert certificate is not None
     assert certificate.number == 1 and certificate.previous_hash is None

@@ -121,6 +121,7 @@ CASES: dict[str, tuple[list[Decision], bool, bool]] = {
     ),
     "in during the day": ([back(DURING)], True, False),
     "out before, in during the day": ([out(BEFORE), back(DURING)], False, False),
+    "out at 23:59 of the day": ([out(END - timedelta(minutes=1))], False, False),
     # -- midnight belongs to the new day
     "in at the first midnight": ([out(BEFORE), back(START)], True, True),
     "in just after the first midnight": ([out(BEFORE), back(START + MICROSECOND)], False, False),
@@ -247,6 +248,20 @@ def test_who_takes_part_unless_they_opted_out(
 @pytest.mark.parametrize("name", CASES)
 def test_who_takes_part_only_if_they_opted_in(in_opt_in_regime: dict[str, bool], name: str) -> None:
     assert in_opt_in_regime[name] is CASES[name][2]
+
+
+def test_an_opt_in_at_noon_counts_from_the_next_full_day(spark: SparkSession) -> None:
+    noon, day = START + timedelta(hours=12), timedelta(days=1)
+    decisions = frame(spark, {"asked first": [back(noon)], "returned": [out(BEFORE), back(noon)]})
+    then = periods_from(decisions, now=NOW + day).persist()
+    for default, who in (
+        ("opt_in", "asked first"),
+        ("opt_in", "returned"),
+        ("opt_out", "returned"),
+    ):
+        that_day = who_takes_part(then, [who], default=default, start=START, end=END)
+        next_day = who_takes_part(then, [who], default=default, start=END, end=END + day)
+        assert (that_day, next_day) == ({who: False}, {who: True})
 
 
 def test_nobody_who_takes_part_in_an_opt_in_regime_is_out_in_an_opt_out_regime(

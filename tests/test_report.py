@@ -139,6 +139,7 @@ def page(tables: ReportTables = NIGHT, **arguments: object) -> str:
         "timezone": "Europe/Berlin",
         "epsilon_by_delta": {1e-9: 2.58, 1e-6: 1.99},
         "rho_cap": 0.1,
+        "min_devices": 30,
     }
     return night_report(tables, **given | arguments)  # type: ignore[arg-type]
 
@@ -439,6 +440,29 @@ def test_the_report_links_to_the_statement_of_its_day(html: str) -> None:
 def test_spending_over_the_cap_is_told_loudly() -> None:
     tables = replace(SUPPRESSED, releases=releases(("zone_hours", "visitors", 0.11, 6.0)))
     assert "The releases of this day are over the cap." in words(page(tables))
+
+
+def participation(*rows: tuple[str, dict[str, str], float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["measure", "keys", "noisy_devices"])
+    return frame.assign(sigma=10.0)
+
+
+def test_who_takes_part_is_told_by_brand_and_area_where_enough_do() -> None:
+    cells = participation(
+        ("participants", {"area": "871f1d489ffffff"}, 812.4),
+        ("participants", {"area": "871f1d48affffff"}, 29.9),
+        ("subscribers", {"brand": "large", "state": "taking_part"}, 900.0),
+        ("subscribers", {"brand": "large", "state": "left_out"}, 100.0),
+        ("subscribers", {"brand": "<b>", "state": "taking_part"}, 800.0),
+        ("subscribers", {"brand": "<b>", "state": "left_out"}, 3.0),
+    )
+    text = words(page(replace(NIGHT, participation=cells)))
+    taking_part = text.split("Who takes part")[-1].split("The run")[0]
+    assert "842 ± 28 subscribers take part" in taking_part
+    assert "<b> suppressed large 90.0 % ± 1.8" in taking_part
+    assert "1 of 2 areas, the others are suppressed" in taking_part
+    assert "871f1d489ffffff 812" in taking_part and "871f1d48affffff" not in taking_part
+    assert "Who takes part" not in words(page())
 
 
 def test_the_month_s_participants_do_not_count_against_the_day() -> None:

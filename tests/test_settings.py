@@ -173,6 +173,11 @@ def test_every_key_is_required(path: tuple[str, ...]) -> None:
         ({"privacy": {"display_deltas": []}}, "privacy.display_deltas"),
         ({"privacy": {"display_deltas": [0.01]}}, "privacy.display_deltas"),
         ({"privacy": {"participation": {"rho": 0.006}}}, "rho 0.006 is above rho_cap 0.005"),
+        ({"privacy": {"participation": {"brands": ["a"]}}}, "rho 0.006 is above rho_cap 0.005"),
+        (
+            {"privacy": {"participation": {"brands": ["a", "a"], "rho": 0.004}}},
+            "brands names one twice",
+        ),
         ({"quality": {"max_volume_ratio": 1.0}}, "quality.max_volume_ratio"),
         ({"paths": {"landing": ""}}, "paths.landing"),
         ({"inputs": {"events": {"columns": {"cell_id": {}}}}}, "either `column` or `value`"),

@@ -8,7 +8,7 @@ shown only where its row says `published`; everything else reads `suppressed` or
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -21,8 +21,18 @@ from markupsafe import Markup
 
 from transforms import pages
 from transforms.budget import epsilon, right_of_100
+from transforms.extrapolation import Z_95
 from transforms.risks import Attack, by_risk
-from transforms.tables import DAY_PARTS, DWELL_BANDS, ELSEWHERE, OUTSIDE_AREA, UNKNOWN_AREA
+from transforms.tables import (
+    BRAND_SUBSCRIBERS,
+    DAY_PARTS,
+    DWELL_BANDS,
+    ELSEWHERE,
+    OUTSIDE_AREA,
+    PARTICIPANTS,
+    SUBSCRIBER_STATES,
+    UNKNOWN_AREA,
+)
 from transforms.wording import MEASURE_NAMES, power_of_ten
 
 PUBLISHED: Final = "published"
@@ -75,6 +85,8 @@ class ReportTables:
     rejected: pd.DataFrame  # day, reason, rows
     run: Mapping[str, object]  # the row of ops.runs
     attacks: Sequence[Attack] = ()  # of the day's releases
+    participation: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Noisy cells of the month: measure, keys (a mapping), noisy_devices, sigma."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +145,13 @@ def night_report(
     timezone: str,
     epsilon_by_delta: Mapping[float, float],
     rho_cap: float,
+    min_devices: int,
 ) -> str:
     """The HTML page of one published night.
 
     Times on the page are local to `timezone` (IANA name). `epsilon_by_delta` holds the ε of one
-    subscriber-day at each δ, `rho_cap` the ρ that a day may spend. Raises ValueError naming all
+    subscriber-day at each δ, `rho_cap` the ρ that a day may spend; monthly counts are told from
+    `min_devices` on, as all others. Raises ValueError naming all
     columns that a frame with rows lacks.
     """
     _require_columns(tables)
@@ -180,6 +194,7 @@ def night_report(
             tables.releases, day=day, epsilon_by_delta=epsilon_by_delta, rho_cap=rho_cap
         ),
         attacks=_attacks(tables.attacks),
+        participation=_participation(tables.participation, min_devices=min_devices),
         run=_run(tables.run, _of_day(tables.rejected, day), timezone=timezone),
     )
 
@@ -755,6 +770,55 @@ def _attacks(attacks: Sequence[Attack]) -> dict[str, object]:
         "lines": lines,
         "broken": sum(not line["within"] for line in lines),
     }
+
+
+def _participation(cells: pd.DataFrame, *, min_devices: int) -> dict[str, object]:
+    """Who takes part this month, by brand and by area, each number in subscribers."""
+    if cells.empty:
+        return {"total": "", "brands": [], "areas": [], "hidden": 0}
+    by_area = cells[cells["measure"] == PARTICIPANTS.name]
+    margin = Z_95 * math.sqrt(float((by_area["sigma"] ** 2).sum()))
+    total = float(by_area["noisy_devices"].sum())
+    areas = [
+        {"area": row.keys["area"], "participants": f"{row.noisy_devices:,.0f}"}
+        for row in by_area.sort_values("noisy_devices", ascending=False).itertuples()
+        if _is_shown(row.noisy_devices, row.sigma, min_devices=min_devices)
+    ]
+    return {
+        "total": f"{max(total, 0):,.0f} ± {margin:,.0f}",
+        "brands": _brands(cells[cells["measure"] == BRAND_SUBSCRIBERS.name], min_devices),
+        "areas": areas,
+        "hidden": len(by_area) - len(areas),
+    }
+
+
+def _brands(cells: pd.DataFrame, min_devices: int) -> list[dict[str, str]]:
+    """The share of each brand's subscribers that takes part, where both counts may be told."""
+    counts: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in cells.itertuples():
+        by_state = counts.setdefault(row.keys["brand"], {})
+        by_state[row.keys["state"]] = (row.noisy_devices, row.sigma)
+    return [
+        {
+            "brand": brand,
+            "share": _share(*(by_state[one] for one in SUBSCRIBER_STATES), min_devices=min_devices),
+        }
+        for brand, by_state in sorted(counts.items())
+    ]
+
+
+def _share(yes: tuple[float, float], no: tuple[float, float], *, min_devices: int) -> str:
+    """yes / (yes + no) in per cent with its 95 % margin (delta method), or that it is hidden."""
+    if not all(_is_shown(*one, min_devices=min_devices) for one in (yes, no)):
+        return SUPPRESSED
+    (taking, sigma), (left, _) = yes, no
+    everybody = taking + left
+    margin = Z_95 * sigma * math.hypot(taking, left) / everybody**2
+    return f"{100 * taking / everybody:.1f} % ± {100 * margin:.1f}"
+
+
+def _is_shown(devices: float, sigma: float, *, min_devices: int) -> bool:
+    return devices >= max(float(min_devices), 2.33 * sigma)
 
 
 def _ledger(releases: pd.DataFrame) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from transforms.tables import MEASURES
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Rho = Annotated[float, Field(gt=0, le=10)]
+BrandName = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class _Section(BaseModel):
@@ -221,16 +222,31 @@ class MeasureBudget(_Section):
 
 
 class Participation(_Section):
+    """Of a subscriber-month. `brands` are public names; how many of each take part is drawn, too,
+    where there are any.
+    """
+
     rho: Rho
+    brands: tuple[BrandName, ...] = ()
+    rho_by_brand: Rho
     rho_cap: Rho
 
-    @field_validator("rho_cap")
+    @field_validator("brands", mode="before")
     @classmethod
-    def _holds_rho(cls, rho_cap: float, info: ValidationInfo) -> float:
-        rho = info.data.get("rho")
-        if rho is not None and rho > rho_cap:
-            raise ValueError(f"rho {rho} is above rho_cap {rho_cap}")
-        return rho_cap
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def spent(self) -> float:
+        return self.rho + (self.rho_by_brand if self.brands else 0.0)
+
+    @model_validator(mode="after")
+    def _cap_holds(self) -> Participation:
+        if self.spent > self.rho_cap * (1 + 1e-9):
+            raise ValueError(f"rho {self.spent:.6g} is above rho_cap {self.rho_cap:.6g}")
+        if len(set(self.brands)) < len(self.brands):
+            raise ValueError("brands names one twice")
+        return self
 
 
 class Privacy(_Section):

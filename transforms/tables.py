@@ -22,6 +22,7 @@ FIRST_BAND_FROM_MIN = 10
 DAY_PARTS = {"night": 22, "morning": 6, "midday": 11, "afternoon": 14, "evening": 18}
 """Label to the local hour it starts at; each ends where the next starts."""
 KINDS = ("visit", "pass_by", "resident")
+SUBSCRIBER_STATES = ("taking_part", "left_out")
 ATTACK_VIEWS = ("unprotected", "release")
 STATUSES = ("published", "suppressed", "no_data")
 
@@ -173,6 +174,9 @@ MEASURES = (
     Measure("zone_catchment", "visitors", ("zone_id", "home_area")),
 )
 PARTICIPANTS = Measure("participation", "participants", ("area",))
+BRAND_SUBSCRIBERS = Measure("participation", "subscribers", ("brand", "state"))
+MONTHLY = (PARTICIPANTS, BRAND_SUBSCRIBERS)
+"""Drawn on the first night of a month: each counts a subscriber in one cell of it at most."""
 
 
 # --- restricted tables ----------------------------------------------------------------------

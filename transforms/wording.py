@@ -16,6 +16,7 @@ MEASURE_NAMES = {
     "zone_flows.trips": "Trips between zones",
     "zone_catchment.visitors": "Where visitors live",
     "participation.participants": "Participants by area, once a month",
+    "participation.subscribers": "Subscribers by brand, taking part or not, once a month",
 }
 
 
