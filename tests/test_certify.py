@@ -124,7 +124,7 @@ def test_a_night_is_certified_and_late_opt_outs_are_left_out(
     }
     sigma = math.sqrt(1 / (2 * 0.001))
     assert [row.sigma for row in by_brand] == pytest.approx([sigma] * len(by_brand))
-    listed = taking_part(night, night.day.first_of_month).where(F.col("brand").isin(BRANDS))
+    listed = taking_part(night, night.day.first_of_month).where(F.col("brand").isin(*BRANDS))
     noise = sum(row.noisy_devices for row in by_brand) - listed.count()
     assert abs(noise) < 6 * sigma * math.sqrt(len(by_brand)), "every subscriber once"
 
