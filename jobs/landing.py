@@ -127,6 +127,10 @@ class Landing:
         """Subscribers of `day`, and faulty rows; with fault. Raises `Failed` without any file."""
         return network.judged_subscribers(self._needed(tables.SUBSCRIBERS), day=day)
 
+    def judged_contracts(self) -> DataFrame:
+        """Subscribers of whatever day, with fault. Raises `Failed` when there is no file."""
+        return network.judged_contracts(self._needed(tables.SUBSCRIBERS))
+
     def judged_outages(self) -> DataFrame:
         """cell_id, from, to, fault; the folder may be missing."""
         rows = self.rows(tables.OUTAGES, optional=True)

@@ -34,6 +34,8 @@ DESIGN = {
     "ops.quarantine": ("restricted", ("day", "reason", "number")),
     "silver.visits": ("restricted", ("day", "pseudonym", "zone_id", "arrived_at")),
     "rewards.ledger": ("restricted", ("subscriber_id", "month")),
+    "rewards.corrections": ("restricted", ("subscriber_id", "month", "corrected_month")),
+    "rewards.months": ("restricted", ("month",)),
     "ops.runs": ("restricted", ("run_id",)),
     "ops.quality": ("restricted", None),
     "ops.rejected": ("restricted", ("day", "reason")),

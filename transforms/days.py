@@ -41,5 +41,41 @@ class LocalDay:
         return LocalDay(self.date.replace(day=1), self.timezone)
 
 
+@dataclass(frozen=True)
+class Month:
+    """One calendar month by its first day.
+
+    >>> Month.of(date(2026, 12, 24)).next, len(Month.of(date(2028, 2, 29)))
+    (Month(first=datetime.date(2027, 1, 1)), 29)
+    >>> str(Month.of(date(2026, 1, 31)).months_before(2))
+    '2025-11'
+    """
+
+    first: date
+
+    @classmethod
+    def of(cls, day: date) -> Month:
+        return cls(day.replace(day=1))
+
+    def months_before(self, count: int) -> Month:
+        year, month = divmod(self.first.year * 12 + self.first.month - 1 - count, 12)
+        return Month(date(year, month + 1, 1))
+
+    @property
+    def next(self) -> Month:
+        return self.months_before(-1)
+
+    @property
+    def last(self) -> date:
+        return self.next.first - timedelta(days=1)
+
+    def __len__(self) -> int:
+        """Days of the month."""
+        return self.last.day
+
+    def __str__(self) -> str:
+        return f"{self.first:%Y-%m}"
+
+
 def _midnight(day: date, timezone: ZoneInfo) -> datetime:
     return datetime.combine(day, time.min, tzinfo=timezone).astimezone(UTC)

@@ -81,15 +81,23 @@ def judged_residents(residents: DataFrame, *, resolution: int) -> DataFrame:
 
 def judged_subscribers(subscribers: DataFrame, *, day: date) -> DataFrame:
     """Subscribers of `day` (both ends inclusive) with `fault`; the newest of doubled ones stays."""
-    ends_early = F.col("until") < F.col("since")
-    fault = _first_fault(
-        (blank(F.col("subscriber_id")), "no subscriber_id"), (ends_early, "until before since")
-    )
     return (
-        subscribers.where(_valid_on(day, "since", "until") | ends_early)
-        .withColumn("fault", fault)
+        subscribers.where(_valid_on(day, "since", "until") | _ends_early())
+        .transform(judged_contracts)
         .transform(_with_doubles, key="subscriber_id", newest="since")
     )
+
+
+def judged_contracts(subscribers: DataFrame) -> DataFrame:
+    """Subscribers of whatever day with `fault`; a person may have several rows."""
+    fault = _first_fault(
+        (blank(F.col("subscriber_id")), "no subscriber_id"), (_ends_early(), "until before since")
+    )
+    return subscribers.withColumn("fault", fault)
+
+
+def _ends_early() -> Column:
+    return F.col("until") < F.col("since")
 
 
 def judged_outages(outages: DataFrame) -> DataFrame:

@@ -24,6 +24,7 @@ DAY_PARTS = {"night": 22, "morning": 6, "midday": 11, "afternoon": 14, "evening"
 KINDS = ("visit", "pass_by", "resident")
 SUBSCRIBER_STATES = ("taking_part", "left_out")
 ATTACK_VIEWS = ("unprotected", "release")
+REWARDING_MODES = ("per_day", "pool")
 STATUSES = ("published", "suppressed", "no_data")
 
 
@@ -333,12 +334,12 @@ VISITS = Table(
 REWARDS_LEDGER = Table(
     "rewards.ledger",
     "restricted",
-    "What subscribers earned by taking part.",
+    "What subscribers earned by taking part, and are paid with the month.",
     (
         Column("subscriber_id", _string, "identity of the subscriber"),
         Column("month", _date, "first day of the month"),
-        Column("days_taken_part", T.IntegerType(), "whole days"),
-        Column("amount", _long, "in hundredths of the currency"),
+        Column("days_taken_part", T.IntegerType(), "whole local days of the month"),
+        Column("amount", _long, "in hundredths of the currency, with rewards.corrections"),
         Column("currency", _string, "ISO 4217"),
     ),
     key=("subscriber_id", "month"),
@@ -346,6 +347,57 @@ REWARDS_LEDGER = Table(
     checks={
         "days_of_a_month": "days_taken_part BETWEEN 0 AND 31",
         "never_negative": "amount >= 0",
+    },
+)
+REWARDS_CORRECTIONS = Table(
+    "rewards.corrections",
+    "restricted",
+    "Which part of the ledger is due for earlier months, by what was learned after their close.",
+    (
+        Column("subscriber_id", _string, "identity of the subscriber"),
+        Column("month", _date, "first day of the month that pays it"),
+        Column("corrected_month", _date, "first day of the month it is due for"),
+        Column("days_taken_part", T.IntegerType(), "whole local days of that month, as known now"),
+        Column("amount", _long, "what was missing, in hundredths of the currency"),
+        Column("currency", _string, "ISO 4217"),
+    ),
+    key=("subscriber_id", "month", "corrected_month"),
+    partitioned_by=("month",),
+    checks={
+        "of_an_earlier_month": "corrected_month < month",
+        "nothing_is_taken_back": "amount > 0",
+    },
+)
+REWARDS_MONTHS = Table(
+    "rewards.months",
+    "restricted",
+    "Months that are closed: by which terms, and where each cent of the pool went.",
+    (
+        Column("month", _date, "first day of the month"),
+        Column("mode", _string, "per_day or pool"),
+        Column("currency", _string, "ISO 4217; all amounts are in hundredths of it"),
+        Column("cents_per_day", _long, "for a day, unless the brand has another rate"),
+        Column("cents_by_brand", T.MapType(_string, _long, False), "for a day, by brand"),
+        Column("monthly_cap", _long, "most that one subscriber earns for the month"),
+        Column("regime", _string, "opt_out or opt_in, unless the brand has another one"),
+        Column("regime_by_brand", T.MapType(_string, _string, False), "regimes by brand"),
+        Column("pool", _long, "the month's pool; null: paid per day", True),
+        Column("shared_out", _long, "of pool and carry, after corrections; 0 when paid per day"),
+        Column("subscribers", _long, "who took part on some day"),
+        Column("days_taken_part", _long, "days of all of them together"),
+        Column("earned", _long, "for this month"),
+        Column("corrections", _long, "for earlier months"),
+        Column("paid", _long, "sum of the month's ledger"),
+        Column("carried_in", _long, "of pools before, not paid yet; negative: paid in advance"),
+        Column("carried_out", _long, "the same, after this month"),
+        Column("closed_at", _timestamp, "UTC"),
+        Column("exported_at", _timestamp, "export was written, UTC; null: not yet", True),
+    ),
+    key=("month",),
+    checks={
+        "mode_known": _one_of("mode", REWARDING_MODES),
+        "paid_is_earned_or_corrected": "paid = earned + corrections",
+        "accounted_to_the_cent": "coalesce(pool, paid) + carried_in = paid + carried_out",
     },
 )
 RUNS = Table(
@@ -656,6 +708,8 @@ TABLES = (
     QUARANTINE,
     VISITS,
     REWARDS_LEDGER,
+    REWARDS_CORRECTIONS,
+    REWARDS_MONTHS,
     RUNS,
     QUALITY,
     REJECTED,
