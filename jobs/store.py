@@ -139,6 +139,20 @@ class Store:
                 .execute()
             )
 
+    def export(self, table: Table, frame: DataFrame, *, name: str) -> str:
+        """Rows of a table for those who read no Delta: CSV files with a header. -> their folder
+
+        Written once: a folder with `_SUCCESS` in it is whole and stays as it is, one without was
+        cut short and is written anew. Whoever takes files from it waits for that sign.
+        """
+        self._must_be_restricted(table)
+        folder = f"{self.path(table)}_export/{name}"
+        jvm: Any = self.spark._jvm
+        sign = jvm.org.apache.hadoop.fs.Path(f"{folder}/_SUCCESS")
+        if not sign.getFileSystem(self.spark._jsc.hadoopConfiguration()).exists(sign):
+            frame.write.option("header", "true").mode("overwrite").csv(folder)
+        return folder
+
     def vacuum(self, table: Table, *, hours: float) -> None:
         """Removes files that no version of the last `hours` needs.
 

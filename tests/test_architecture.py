@@ -230,6 +230,7 @@ WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
     "merge": lambda store, table, frame: store.merge(table, frame),
     "delete": lambda store, table, frame: store.delete(table),
     "delete_matching": lambda store, table, frame: store.delete_matching(table, frame, on=("day",)),
+    "export": lambda store, table, frame: store.export(table, frame, name="2026-11"),
 }
 
 
