@@ -7,6 +7,7 @@ READY       := $(VENV)/.ready
 WORLD_DAY   := $(shell sed -nE 's/.*"last_day": "(.*)".*/\1/p' demo/world.json 2>/dev/null)
 DAY         ?= $(or $(WORLD_DAY),$(shell date -u -d yesterday +%F))
 CONF        ?= conf/demo.toml
+MONTH       ?= $(shell date -u -d "$$(date -u +%Y-%m-01) -1 day" +%Y-%m)
 SUBSCRIBERS ?= 20000
 CENTRES     ?= 26
 DAYS        ?= 1
@@ -17,7 +18,7 @@ BUILD       ?= build
 DIST        ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night report budget statement certificate attack notebooks test
+.PHONY: help setup demo world night rewards report budget statement certificate attack notebooks test
 .PHONY: sensitivity leaks check zip clean
 
 help: ## List all commands
@@ -38,6 +39,9 @@ world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=
 
 night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml RESTATE=1 ATTACK=1
 	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY) $(if $(RESTATE),--restate) $(if $(ATTACK),--attack)
+
+rewards: $(READY) ## Settle what taking part earned in a month that is over, once: MONTH=2026-11 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.settle_rewards --conf $(CONF) --day $(MONTH)-01
 
 report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)

@@ -78,7 +78,7 @@ def _cells(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
             .transform(network.with_known_indoor_zones, zone_ids)
             .persist()
         )
-        _tell_faults(night, judged, "cells", name="cell_id")
+        tell_faults(night, judged, "cells", name="cell_id")
         _tell_notices(night, judged)
     resolution = night.settings.people.catchment_resolution
     area = geography.area(F.col("latitude"), F.col("longitude"), resolution=resolution)
@@ -96,7 +96,7 @@ def _tell_notices(night: Night, judged: DataFrame) -> None:
         )
 
 
-def _tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> int:
+def tell_faults(night: Night, judged: DataFrame, subject: str, *, name: str | None) -> int:
     """Counts faulty rows by reason, names some, and stops the night when they are too many.
 
     Without a `name` the rows are of people: none is named, and small counts stay vague.
@@ -128,7 +128,7 @@ def _examine_people_and_outages(night: Night) -> None:
     }
     for subject, (frame, name) in judged.items():
         with readable(subject):
-            sound = _tell_faults(night, frame, subject, name=name)
+            sound = tell_faults(night, frame, subject, name=name)
         if subject != "outages" and not sound:
             raise Failed(
                 subject,

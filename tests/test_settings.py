@@ -179,6 +179,10 @@ def test_every_key_is_required(path: tuple[str, ...]) -> None:
             "brands names one twice",
         ),
         ({"quality": {"max_volume_ratio": 1.0}}, "quality.max_volume_ratio"),
+        ({"rewards": {"cents_per_day": 0.5}}, "rewards.cents_per_day"),
+        ({"rewards": {"cents_by_brand": {"acme": -1}}}, "rewards.cents_by_brand"),
+        ({"rewards": {"pool_by_month": {"2026-13": 5}}}, "rewards.pool_by_month"),
+        ({"rewards": {"currency": "€"}}, "rewards.currency"),
         ({"paths": {"landing": ""}}, "paths.landing"),
         ({"inputs": {"events": {"columns": {"cell_id": {}}}}}, "either `column` or `value`"),
         (

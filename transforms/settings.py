@@ -297,6 +297,28 @@ class Quality(_Section):
     previous_days: int = Field(ge=1, le=60)
 
 
+Cents = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Pool = Annotated[int, Field(ge=0, le=10**15)]
+"""With at most 31 days a share of it is reckoned in 64 bits without overflow."""
+MonthName = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+
+
+class Rewards(_Section):
+    """What taking part earns; amounts in hundredths of `currency`, months as `2026-11`.
+
+    `per_day`: cents for each whole day, by brand. `pool`: the month's pool in proportion to days.
+    Closed months are corrected for `look_back` months.
+    """
+
+    mode: Literal["per_day", "pool"]
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    cents_per_day: Cents
+    cents_by_brand: Mapping[str, Cents] = Field(default_factory=dict)
+    pool_by_month: Mapping[MonthName, Pool] = Field(default_factory=dict)
+    monthly_cap: Cents
+    look_back: int = Field(ge=0, le=24)
+
+
 class Keys(_Section):
     """Who keeps the key of the day: `file` (below `paths.keys`), or an installed plug-in."""
 
@@ -323,6 +345,7 @@ class Settings(_Section):
     people: People
     privacy: Privacy
     quality: Quality
+    rewards: Rewards
     keys: Keys
     spark: Spark
 

@@ -81,6 +81,12 @@ RETENTION = (
         "no limit",
     ),
     Kept(
+        "Rewards (rewards.*), by identity, and their files for billing",
+        "kept",
+        "What each subscriber earned in closed months: the record of what was paid.",
+        "no limit",
+    ),
+    Kept(
         "Noisy counts, ledger, published tables",
         "kept",
         "Protected figures, and the record of what they cost.",
@@ -186,7 +192,8 @@ def _places(settings: Settings) -> list[tuple[str, str, str]]:
             (paths.landing, "what the operator delivers, with identities", "the operator"),
             (
                 paths.restricted,
-                "pseudonymous visits, consent, reference, ledger, run counts",
+                "pseudonymous visits, consent, rewards and their files for billing, reference, "
+                "ledger, run counts",
                 "the engineers who run the nights, the data-protection officer",
             ),
             (
