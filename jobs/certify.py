@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
@@ -20,6 +21,8 @@ from transforms.tables import (
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
     DECISIONS,
+    PARTICIPANTS,
+    RELEASES,
     SUBSCRIBERS_SEEN,
     VISITS,
 )
@@ -94,6 +97,17 @@ def wrongly_counted(night: Night) -> int:
 def chain(night: Night) -> list[Certificate]:
     """All certificates there are, in any order."""
     return [_certificate(row) for row in night.store.read(CONSENT_CERTIFICATES).collect()]
+
+
+def faults(night: Night, chain: Sequence[Certificate]) -> list[str]:
+    """What is wrong with the chain by itself and against the privacy ledger, in words."""
+    spent: dict[str, list[tuple[str, float, int, float]]] = {}
+    nightly = F.col("product") != PARTICIPANTS.product
+    for row in night.store.read(RELEASES).where(nightly).collect():
+        line = (f"{row['product']}.{row.measure}", row.rho, row.l0, row.sigma)
+        spent.setdefault(row.release_id, []).append(line)
+    ledger = {release_id: certificates.spends(lines) for release_id, lines in spent.items()}
+    return certificates.faults(chain, ledger=ledger)
 
 
 def of_release(night: Night, release_id: str) -> Certificate | None:

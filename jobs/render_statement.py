@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
+from jobs import certify
 from jobs.runtime import Night, run_job
 from jobs.show_budget import read_ledger
 from transforms.risks import Attack
@@ -23,13 +24,15 @@ def show_statement(night: Night) -> None:
 
 def render_statement(night: Night) -> Path:
     """Writes the statement of the night beside its report and returns its path."""
-    ledger = read_ledger(night)
+    ledger, chain = read_ledger(night), certify.chain(night)
     evidence = Evidence(
         ledger=ledger,
         attacks=attacks_on(
             night, {entry.release_id for entry in ledger.of_day(night.day.date).entries}
         ),
         filled=night.store.filled(table for table in TABLES if table.root == "restricted"),
+        certificates=[one for one in chain if one.day == night.day.date],
+        chain_faults=certify.faults(night, chain),
     )
     path = statement_path(night)
     write_page(path, statement(evidence, day=night.day.date, settings=night.settings))

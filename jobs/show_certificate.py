@@ -9,17 +9,14 @@ changed, is missing, or there is none for the day.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs import certify
 from jobs.runtime import Night, run_job
-from transforms import certificates
 from transforms.certificates import Certificate
 from transforms.errors import Failed
-from transforms.tables import PARTICIPANTS, RELEASES
 from transforms.wording import few
 
 
@@ -43,9 +40,9 @@ def show_certificate(night: Night) -> None:
     console.print(f"the chain of {len(chain)} holds, up to {newest.hash}", markup=False)
 
 
-def must_hold(night: Night, chain: Iterable[Certificate]) -> None:
+def must_hold(night: Night, chain: Sequence[Certificate]) -> None:
     """Raises `Failed` naming what is wrong with the chain."""
-    found = certificates.faults(list(chain), ledger=_ledger(night))
+    found = certify.faults(night, chain)
     if found:
         raise Failed(
             "chain of certificates",
@@ -53,16 +50,6 @@ def must_hold(night: Night, chain: Iterable[Certificate]) -> None:
             expected="every certificate as it was sealed, and one for every release",
             consequence="who was counted can't be proven: tell the data-protection officer",
         )
-
-
-def _ledger(night: Night) -> dict[str, str]:
-    """What each release of a day spends, in the words of its certificate."""
-    by_release: dict[str, list[tuple[str, float, int, float]]] = {}
-    rows = night.store.read(RELEASES).where(F.col("product") != PARTICIPANTS.product).collect()
-    for row in rows:
-        measure = (f"{row['product']}.{row.measure}", row.rho, row.l0, row.sigma)
-        by_release.setdefault(row.release_id, []).append(measure)
-    return {release_id: certificates.spends(several) for release_id, several in by_release.items()}
 
 
 def _shown(one: Certificate, *, is_newest: bool) -> Table:

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from jobs.render_statement import render_statement
 from jobs.runtime import load_settings, night_of
 from tests.ledger_entries import DAY, entry, ledger, night, participants
+from tests.test_certificates import FIRST as CERTIFICATE
 from tests.test_report import _Reading, words
 from tests.test_show_budget import frame
 from transforms import budget
@@ -334,6 +335,25 @@ def test_every_element_is_closed_every_link_leads_somewhere_and_nothing_is_loade
     assert not {"src", "srcset", "action", "data"} & {name for name, _ in reading.attributes}
     assert not {"script", "link", "img", "iframe"} & set(reading.seen)
     assert "None" not in words(made) and "nan" not in words(made).split()
+
+
+# ------------------------------------------------------------------------------- who is counted
+
+
+def test_the_certificate_of_the_day_is_told_without_exact_small_counts() -> None:
+    certificate = replace(CERTIFICATE, day=DAY).sealed(after=None)
+    evidence = Evidence(ledger(*night()), (), frozenset(), certificates=[certificate])
+    text = words(statement(evidence, day=DAY, settings=SETTINGS))
+    assert f"Certificate 1, release {certificate.release_id}" in text
+    assert "Left out, opted out 70" in text
+    assert "fewer than 10, 7.2 h at most" in text, "not that there were two"
+    assert certificate.hash in text
+    assert "does not hold" not in text
+    broken = replace(evidence, chain_faults=["certificate 1 was changed"])
+    assert "The chain of certificates does not hold: certificate 1 was changed." in words(
+        statement(broken, day=DAY, settings=SETTINGS)
+    )
+    assert "There is no certificate of this day." in words(page(*night()))
 
 
 # -------------------------------------------------------------------------------------- the command

@@ -14,11 +14,12 @@ from typing import Literal
 
 from transforms import budget, pages, tables
 from transforms.budget import Window
+from transforms.certificates import Certificate
 from transforms.ledger import Entry, Ledger, full_windows
 from transforms.risks import Attack, by_risk
 from transforms.settings import Input, Privacy, Settings
 from transforms.tables import MEASURES, TABLES, Table
-from transforms.wording import MEASURE_NAMES, power_of_ten, without_login
+from transforms.wording import MEASURE_NAMES, few, power_of_ten, without_login
 
 GROUPS = (2, 4)
 """People who always move together, as examples of what the promise means for a group."""
@@ -31,6 +32,8 @@ class Evidence:
     ledger: Ledger
     attacks: Sequence[Attack]
     filled: Collection[str]  # names of the restricted tables that hold a row
+    certificates: Sequence[Certificate] = ()  # of the day's releases
+    chain_faults: Sequence[str] = ()  # of all certificates there are
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,9 @@ RETENTION = (
         "enforced",
     ),
     Kept(
-        "consent.periods, by identity",
-        "the newest state",
-        "Rebuilt every night from the decisions; older versions of the files are not erased yet.",
+        "consent.periods and consent.decisions, by identity",
+        "the newest state, and what it follows from",
+        "Decisions are kept as delivered; older versions of the files are not erased yet.",
         "not enforced",
     ),
     Kept(
@@ -130,7 +133,29 @@ def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
         over=ledger.overspent(privacy),
         attacked=bool(attacks),
         risks=by_risk(attacks),
+        certificates=[
+            _certificate(one) for one in sorted(evidence.certificates, key=lambda one: one.number)
+        ],
+        chain_faults=evidence.chain_faults,
     )
+
+
+def _certificate(one: Certificate) -> dict[str, object]:
+    """In words that tell nothing exact about a handful."""
+    longest = one.longest_wait_h
+    return {
+        "number": one.number,
+        "release_id": one.release_id,
+        "issued_at": one.issued_at,
+        "seen": few(one.subscribers_seen),
+        "taking_part": few(one.taking_part),
+        "left_out": {
+            reason.replace("_", " "): few(count) for reason, count in sorted(one.left_out.items())
+        },
+        "opt_outs": few(one.opt_outs),
+        "waited": "nobody waited" if longest is None else f"{longest:.1f} h at most",
+        "hash": one.hash,
+    }
 
 
 # --- what is collected, where it lies -------------------------------------------------------
