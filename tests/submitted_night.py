@@ -167,6 +167,7 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         "spark.eventLog.compress": "false",
         "spark.local.dir": str(root / "local"),
         "spark.sql.shuffle.partitions": "2",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
         "spark.driver.extraJavaOptions": java,
         "spark.executor.extraJavaOptions": java,
     }
