@@ -18,8 +18,8 @@ BUILD       ?= build
 DIST        ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night rewards report budget statement certificate attack notebooks test
-.PHONY: sensitivity leaks check zip clean
+.PHONY: help setup demo world night rewards report budget statement certificate erase expire
+.PHONY: attack notebooks test sensitivity leaks check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -54,6 +54,12 @@ statement: $(READY) ## Render the data-protection officer's page: DAY=2026-11-23
 
 certificate: $(READY) ## Show who was left out, and that the chain of certificates holds: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.show_certificate --conf $(CONF) --day $(DAY)
+
+erase: $(READY) ## Erase people for good, and prove it: IDS=FILE (one id a line) CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.erase_subscribers --conf $(CONF) --day $(DAY) --ids $(or $(IDS),$(error IDS=FILE names whom to erase))
+
+expire: $(READY) ## Erase what is over its age limit, as every night does: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.erase_expired --conf $(CONF) --day $(DAY)
 
 attack: $(READY) ## Attack a published night in every known way: DAY=2026-11-23 CONF=conf/demo.toml QUICK=1
 	@$(BIN)/python -m jobs.attack_release --conf $(CONF) --day $(DAY) $(if $(QUICK),--quick)

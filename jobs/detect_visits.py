@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import quality
+from jobs import objections, quality
 from jobs.landing import Events, readable
 from jobs.runtime import Night, run_job
-from transforms import consent, events, network, pseudonyms, visits
+from transforms import consent, events, network, pseudonyms, quarantine, visits
 from transforms.days import LocalDay
 from transforms.errors import Failed
 from transforms.tables import (
     CONSENT_PERIODS,
+    QUARANTINE,
     REFERENCE_CELL_ZONES,
     REFERENCE_CELLS,
     REJECTED,
@@ -61,10 +62,12 @@ def detect_visits(night: Night) -> Accounting:
             read.rows, cells, day_start=night.day.start, day_end=night.day.end
         )
         survivors = screened.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
-        settled = events.settled(survivors, taking_part(night, night.day)).persist()
+        people = taking_part(night, night.day)
+        settled = events.settled(survivors, people).persist()
         try:
             accounting = _accounted(night, screened, settled, read)
             accepted = events.accepted(settled)
+            _store_quarantine(night, screened, settled, people)
             _examine_events(night, accepted, accounting)
             _store_visits(night, accepted, cells)
         except BaseException:
@@ -84,7 +87,7 @@ def subscribers_of(night: Night, day: LocalDay) -> DataFrame:
 def taking_part(night: Night, day: LocalDay) -> DataFrame:
     """Subscribers of `day`. -> subscriber_id, brand, area, left_out, taking_part, each id once."""
     rules = night.settings.consent
-    return consent.with_taking_part(
+    people = consent.with_taking_part(
         subscribers_of(night, day),
         night.store.read(CONSENT_PERIODS),
         start=day.start,
@@ -92,6 +95,7 @@ def taking_part(night: Night, day: LocalDay) -> DataFrame:
         default=rules.default,
         by_brand=rules.by_brand,
     )
+    return objections.honoured(night, people)
 
 
 def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Events) -> Accounting:
@@ -125,6 +129,19 @@ def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Even
         day=night.day.date,
     )
     return accounting
+
+
+def _store_quarantine(
+    night: Night, screened: DataFrame, settled: DataFrame, people: DataFrame
+) -> None:
+    """A sample of the rows left out, but nothing of who does not take part or objects."""
+    sample = quarantine.sample(screened, settled, rows=night.settings.quality.quarantine_rows)
+    sample = sample.withColumn("day", F.lit(night.day.date)).persist()
+    ids = F.broadcast(sample.select("subscriber_id"))
+    out = people.where(~F.col("taking_part")).join(ids, on="subscriber_id", how="left_semi")
+    shown = sample.join(F.broadcast(out), on="subscriber_id", how="left_anti")
+    night.store.replace(QUARANTINE, objections.without(night, shown), day=night.day.date)
+    sample.unpersist()
 
 
 def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs import objections
 from jobs.landing import CAME_IN, readable
 from jobs.runtime import Night, run_job
 from transforms import consent
@@ -106,9 +107,10 @@ def _keep(night: Night, delivered: DataFrame, files: DataFrame) -> str:
 
 
 def _contents(night: Night, delivered: DataFrame, files: DataFrame) -> DataFrame:
+    """Decisions of the files, but nothing of people who were erased: they would be back."""
     rows = delivered.select(*[column.name for column in DECISIONS.columns], f"{CAME_IN}.*")
     fresh = rows.join(F.broadcast(files), on=list(CONSENT_DELIVERIES.key), how="left_semi")
-    return consent.delivered(fresh, now=night.now())
+    return consent.delivered(objections.without(night, fresh), now=night.now())
 
 
 def _reconsider(night: Night, delivered: DataFrame, files: DataFrame, *, light: bool) -> int:

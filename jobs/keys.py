@@ -1,4 +1,7 @@
-"""The key of the day: made at the start of a night, read where the work happens, then destroyed."""
+"""The key of the day: made at the start of a night, read where the work happens, then destroyed.
+
+Beside it, one key that stays: objections are fingerprinted with it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from transforms.errors import Misused, Refused
 
 KEY_BYTES = 32
 PLUGINS = "footfall.key_stores"
-"""Entry points of this group are key stores by name: callables of `folder` and `day`."""
+"""Entry points of this group are key stores by name: callables of `folder` and `day`, a date or
+None for the key of the objections, which is made once and never destroyed by a night.
+"""
 
 
 class KeyStore(Protocol):
@@ -35,8 +40,11 @@ class KeyStore(Protocol):
         """Makes the key unrecoverable; without a key there is nothing to do."""
 
 
-def key_store(name: str, *, folder: str, day: date) -> KeyStore:
-    """The store that the settings name: `file`, or an installed plug-in. Raises `Misused`."""
+def key_store(name: str, *, folder: str, day: date | None) -> KeyStore:
+    """The store that the settings name: `file`, or an installed plug-in. Raises `Misused`.
+
+    day: None for the key of the objections.
+    """
     if name == "file":
         return KeyFile.of(folder, day)
     known = {plugin.name: plugin for plugin in entry_points(group=PLUGINS)}
@@ -51,9 +59,29 @@ def key_store(name: str, *, folder: str, day: date) -> KeyStore:
     return store
 
 
+def left_behind(name: str, *, folder: str, before: date) -> list[date]:
+    """Days before `before` whose key is still there. Only files can be looked for."""
+    if name != "file" or not Path(folder).exists():
+        return []
+    stems = [file.stem for file in Path(folder).glob("????-??-??.key")]
+    days = [date.fromisoformat(stem) for stem in stems if _is_day(stem)]
+    return sorted(day for day in days if day < before)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+_OBJECTIONS = "objections"
+
+
 @dataclass(frozen=True)
 class KeyFile:
-    """One day's key in a file (0600) of a folder (0700) that every worker sees.
+    """One key in a file (0600) of a folder (0700) that every worker sees.
 
     The value holds only the path, so it can travel to the workers; calling it reads the key.
     """
@@ -61,8 +89,8 @@ class KeyFile:
     path: str
 
     @classmethod
-    def of(cls, folder: str, day: date) -> KeyFile:
-        return cls(f"{folder}/{day.isoformat()}.key")
+    def of(cls, folder: str, day: date | None) -> KeyFile:
+        return cls(f"{folder}/{day.isoformat() if day else _OBJECTIONS}.key")
 
     def make(self) -> None:
         """A fresh random key; one left behind by a night that did not end is overwritten."""
@@ -101,8 +129,9 @@ class KeyFile:
         path.unlink()
 
     def _refusal(self, found: str) -> Refused:
+        stem = Path(self.path).stem
         return Refused(
-            f"key of the day {Path(self.path).stem}",
+            "key of the objections" if stem == _OBJECTIONS else f"key of the day {stem}",
             found=found,
             expected=f"{KEY_BYTES} bytes that only the job can read",
             consequence="nobody is counted and nothing was released",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import reduce
 
@@ -31,7 +31,6 @@ from transforms.budget import Calibration
 from transforms.extrapolation import Weight
 from transforms.tables import (
     BRAND_SUBSCRIBERS,
-    CONSENT_PERIODS,
     DAY_PARTS,
     DWELL_BANDS,
     OUTSIDE_AREA,
@@ -76,30 +75,28 @@ def _draw(night: Night, entry: Entry) -> None:
 
 
 def _leave_out_late_opt_outs(night: Night) -> None:
-    """Who opted out since the visits were detected is taken out of this release's input."""
-    decided = night.store.read(CONSENT_PERIODS).select("subscriber_id")
+    """Who said no since the visits were detected is taken out of this release's input."""
     out = (
         taking_part(night, night.day)
-        .where(~F.col("taking_part"))
-        .join(decided, on="subscriber_id", how="left_semi")
-        .select("subscriber_id")
+        .where(F.col("left_out") != consent.NOT_OPTED_IN)  # many, and none of them was let in
+        .select("subscriber_id", "left_out")
         .transform(pseudonyms.pseudonymised, read_key=night.key)
         .withColumn("day", F.lit(night.day.date))
     )
-    theirs = night.of_day(VISITS).join(out, on="pseudonym", how="left_semi")
-    people = theirs.select("pseudonym").dropDuplicates().count()
+    counted = night.of_day(VISITS).select("pseudonym").dropDuplicates()
+    theirs = out.join(counted, on="pseudonym", how="left_semi").groupBy("left_out").count()
+    people = {row.left_out: row["count"] for row in theirs.collect()}
     if people:
         night.store.delete_matching(VISITS, out, on=("day", "pseudonym"))
-        _count_as_opted_out(night, people)
+        _count_as_left_out(night, people)
 
 
-def _count_as_opted_out(night: Night, people: int) -> None:
-    """Moves subscribers from those who take part to those who opted out."""
+def _count_as_left_out(night: Night, people: Mapping[str, int]) -> None:
+    """Moves `people`, by reason, from those who take part to those who are left out."""
     seen = {row.outcome: row.subscribers for row in night.of_day(SUBSCRIBERS_SEEN).collect()}
-    moved = {
-        consent.TAKING_PART: seen.get(consent.TAKING_PART, people) - people,
-        consent.OPTED_OUT: seen.get(consent.OPTED_OUT, 0) + people,
-    }
+    moved = {reason: seen.get(reason, 0) + number for reason, number in people.items()}
+    number = sum(people.values())
+    moved[consent.TAKING_PART] = seen.get(consent.TAKING_PART, number) - number
     rows = [(night.day.date, outcome, subscribers) for outcome, subscribers in moved.items()]
     frame = night.spark.createDataFrame(rows, SUBSCRIBERS_SEEN.schema)
     night.store.merge(SUBSCRIBERS_SEEN, frame)

@@ -168,7 +168,9 @@ def volume_ratio(night: Night, accepted: int) -> float | None:
     return accepted / float(median) if median else None
 
 
-def record(night: Night, findings: Iterable[Finding]) -> None:
+def record(
+    night: Night, findings: Iterable[Finding], *, consequence: str = "nothing was published"
+) -> None:
     """Stores the findings; raises `Failed` naming the critical ones that were not met."""
     found = list(findings)
     rows = [
@@ -194,5 +196,5 @@ def record(night: Night, findings: Iterable[Finding]) -> None:
             f"quality of {', '.join(sorted({one.subject for one in broken}))} on {night.day.date}",
             found=reasons,
             expected="every critical expectation met (see ops.quality)",
-            consequence="nothing was published",
+            consequence=consequence,
         )

@@ -4,8 +4,8 @@
     reference ─┼─> visits ─> noise, once ─> ledger ─> published tables ─> report
     events ────┘   (pseudonyms of the day)
 
-Safe to repeat: a night is released once, and a repeat changes nothing. One that was cut short is
-finished from where it stood.
+What has reached its age limit goes before all that. Safe to repeat: a night is released once, and
+a repeat changes nothing. One that was cut short is finished from where it stood.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from jobs import certify, releases
 from jobs.attack_release import attack_release
 from jobs.detect_visits import Accounting, detect_visits
+from jobs.erase_expired import erase_expired
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.publish_products import publish_products
@@ -38,6 +39,7 @@ def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> N
         night.progress.note(f"{newest} is published: nothing to do")
     else:
         with recorded(night) as run:
+            night.progress.step(erase_expired, night)
             if not releases.is_drawn(night, releases.open_or_next(night)):
                 night.progress.step(ingest_decisions, night)
                 night.progress.step(ingest_reference, night)

@@ -256,32 +256,35 @@ def run_job(
     *,
     description: str,
     flags: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
     writes: bool = True,
     argv: Sequence[str] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> int:
     """Parses arguments, runs `step` on the night, and turns every ending into an exit code.
 
-    flags: names of yes-or-no options and their help; `step` takes each by its name. A step that
-    `writes` has the warehouse to itself.
+    flags: names of yes-or-no options and their help; files: the same of files the step must be
+    given. `step` takes each by its name. A step that `writes` has the warehouse to itself.
     """
     parser = arguments(description)
     for flag, meaning in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)
+    for file, meaning in (files or {}).items():
+        parser.add_argument(f"--{file}", required=True, metavar="FILE", type=Path, help=meaning)
     options = parser.parse_args(argv)
     with exit_codes() as ending:
         roots = ("landing", "restricted", "published")
         overrides = {name: getattr(options, name) for name in roots}
         settings = load_settings(options.conf, overrides)
         day = parsed_day(options.day, settings=settings, now=now())
-        name = f"{step.__name__} {day}"
-        chosen = {flag: getattr(options, flag) for flag in flags or {}}
-        with _session_of_job(settings, conf=options.conf, name=name) as spark:
+        work = f"{step.__name__} {day}"
+        chosen = {name: getattr(options, name) for name in (*(flags or {}), *(files or {}))}
+        with _session_of_job(settings, conf=options.conf, name=work) as spark:
             night = night_of(settings, day, spark, now=now)
             if not writes:
                 step(night, **chosen)
                 return ending.code
-            with lease.held(spark, settings.paths.restricted, work=name) as confirm:
+            with lease.held(spark, settings.paths.restricted, work=work) as confirm:
                 step(replace(night, confirm_alone=confirm), **chosen)
     return ending.code
 

@@ -19,6 +19,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs import objections
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import tell_faults
 from jobs.landing import readable
@@ -152,11 +153,13 @@ def _terms(night: Night) -> Terms:
 
 
 def _days(night: Night, month: Month, terms: Terms) -> DataFrame:
-    """-> subscriber_id, brand, days; from who is a subscriber and what they decided alone."""
+    """-> subscriber_id, brand, days; from who is a subscriber and what they decided alone. Who was
+    erased and objects takes part on no day.
+    """
     with readable("subscribers"):
         judged = night.landing.judged_contracts()
     return rewards.days_taken_part(
-        network.sound(judged),
+        objections.without(night, network.sound(judged)),
         night.store.read(CONSENT_PERIODS),
         month=month,
         timezone=night.settings.timezone,

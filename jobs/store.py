@@ -1,4 +1,4 @@
-"""The Delta tables of the catalogue: created, read, replaced, merged, deleted, vacuumed.
+"""The Delta tables of the catalogue: created, read, replaced, merged, deleted, forgotten.
 
 The published root has one way in: `Store.publish`, which takes a `Release` and nothing else.
 """
@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import reduce
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -29,7 +31,36 @@ _PROPERTIES = {
     "delta.enableDeletionVectors": "false",  # every Delta reader can open plain files
     "delta.enableChangeDataFeed": "false",
 }
-_VACUUM_GUARD = "spark.databricks.delta.retentionDurationCheck.enabled"
+_NO_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
+"""Of a table about people: the smallest and the largest value of a file are somebody's."""
+
+
+_ANEW = ".anew"
+
+
+def _write_csv(frame: DataFrame, folder: str) -> None:
+    frame.write.option("header", "true").mode("overwrite").csv(folder)
+
+
+def _properties(table: Table) -> dict[str, str]:
+    return {**_PROPERTIES, **(_NO_STATISTICS if table.is_about_people else {})}
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file below a root, and its last change."""
+
+    path: str
+    modified_at: datetime
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def is_of_log(self) -> bool:
+        """Whether it tells something of one version of a table."""
+        return self.name[:20].isdigit()
 
 
 @dataclass(frozen=True)
@@ -64,7 +95,7 @@ class Store:
         if table.partitioned_by:
             builder = builder.partitionedBy(*table.partitioned_by)
         checks = {f"delta.constraints.{name}": rule for name, rule in table.checks.items()}
-        for name, value in {**_PROPERTIES, **checks}.items():
+        for name, value in {**_properties(table), **checks}.items():
             builder = builder.property(name, value)
         builder.execute()
 
@@ -147,25 +178,177 @@ class Store:
         """
         self._must_be_restricted(table)
         folder = f"{self.path(table)}_export/{name}"
-        jvm: Any = self.spark._jvm
-        sign = jvm.org.apache.hadoop.fs.Path(f"{folder}/_SUCCESS")
-        if not sign.getFileSystem(self.spark._jsc.hadoopConfiguration()).exists(sign):
-            frame.write.option("header", "true").mode("overwrite").csv(folder)
+        if not self._is_whole(folder):
+            _write_csv(frame, folder)
         return folder
 
-    def vacuum(self, table: Table, *, hours: float) -> None:
-        """Removes files that no version of the last `hours` needs.
+    def exported(self, table: Table) -> DataFrame | None:
+        """Rows of all exports of a table, as text; None without any."""
+        exports = f"{self.path(table)}_export"
+        if not any(file.name.endswith(".csv") for file in self._files(exports)):
+            return None
+        reader = self.spark.read.option("header", "true").option("recursiveFileLookup", "true")
+        return reader.csv(exports)
 
-        Delta refuses less than a week lest a running writer loses files; a store has one writer.
+    def delete_from_exports(self, table: Table, frame: DataFrame, *, on: tuple[str, ...]) -> int:
+        """Removes the rows that agree with some row of `frame` from the exports of a table, and
+        leaves the other rows and the names of the folders as they were. -> rows removed
+
+        Cut short anywhere, an export is there as it was or as it will be, and the next call goes
+        on with it.
         """
+        self._must_be_restricted(table)
+        exports = f"{self.path(table)}_export"
+        return sum(self._delete_from(folder, frame, on) for folder in self._folders(exports))
+
+    def _delete_from(self, folder: str, frame: DataFrame, on: tuple[str, ...]) -> int:
+        anew = f"{folder}{_ANEW}"
+        if not self._is_whole(folder):
+            self._remove_folder(folder)
+            if self._is_whole(anew):
+                self._rename(anew, folder)
+        self._remove_folder(anew)
+        if not self._is_whole(folder):
+            return 0
+        rows = self.spark.read.option("header", "true").csv(folder)
+        theirs = F.broadcast(frame.select(*on).dropDuplicates())
+        removed = rows.join(theirs, on=list(on), how="left_semi").count()
+        if removed:
+            others = rows.join(theirs, on=list(on), how="left_anti").select(*rows.columns)
+            _write_csv(others, anew)
+            self._remove_folder(folder)
+            self._rename(anew, folder)
+        return removed
+
+    def _folders(self, parent: str) -> list[str]:
+        """The folders in one, those being written anew by the name they will have."""
+        system, path = self._system(parent), self._hadoop_path(parent)
+        if not system.exists(path):
+            return []
+        inside = [one.getPath().toString() for one in system.listStatus(path) if one.isDirectory()]
+        return sorted({folder.removesuffix(_ANEW) for folder in inside})
+
+    def _is_whole(self, folder: str) -> bool:
+        sign = f"{folder}/_SUCCESS"
+        return bool(self._system(sign).exists(self._hadoop_path(sign)))
+
+    def _remove_folder(self, folder: str) -> None:
+        self._system(folder).delete(self._hadoop_path(folder), True)
+
+    def _rename(self, folder: str, name: str) -> None:
+        if not self._system(folder).rename(self._hadoop_path(folder), self._hadoop_path(name)):
+            raise OSError(f"{name} was not written")
+
+    def delete_where(self, table: Table, condition: Column) -> None:
+        """Removes the rows for which `condition` is true. It stays readable in Delta's log, so it
+        may not hold anything of a person.
+        """
+        self._must_be_restricted(table)
+        if self.exists(table):
+            DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
+
+    def forget(self, tables: Iterable[Table]) -> None:
+        """Leaves nothing of the tables but the rows they have now: no older file or version, no
+        deletion vector, no change data, no older entry of Delta's log. Nobody may be reading an
+        older version; where there is nothing to forget, nothing is done.
+        """
+        several = list(tables)
+        for table in several:
+            self._must_be_restricted(table)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(self._forget, several))
+
+    def _forget(self, table: Table) -> None:
         if not self.exists(table):
             return
-        guarded = str(self.spark.conf.get(_VACUUM_GUARD, "true"))
-        self.spark.conf.set(_VACUUM_GUARD, "false")
-        try:
-            DeltaTable.forPath(self.spark, self.path(table)).vacuum(hours)
-        finally:
-            self.spark.conf.set(_VACUUM_GUARD, guarded)
+        path = self.path(table)
+        delta = DeltaTable.forPath(self.spark, path)
+        found = delta.detail().select("properties").first()["properties"]
+        wanted, stale = _properties(table), self.stale_files(table)
+        has_vectors = any(file.name.startswith("deletion_vector") for file in stale)
+        if has_vectors or any(found.get(name) != value for name, value in wanted.items()):
+            # Made by somebody else: with deletion vectors the rows themselves are still in files.
+            listed = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
+            self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({listed})")
+            self.spark.sql(f"REORG TABLE delta.`{path}` APPLY (PURGE)")
+        self._remove(self.stale_files(table))
+        self._cut_log(f"{path}/_delta_log")
+
+    def _cut_log(self, folder: str) -> None:
+        """Removes what Delta's log says of versions before the newest one, which becomes a
+        checkpoint of its own. Delta does so itself, but no sooner than after a day.
+        """
+        versions = {file: int(file.name[:20]) for file in self._files(folder) if file.is_of_log}
+        newest = max(versions.values())
+        older = [file for file, version in versions.items() if version < newest]
+        if not older:
+            return
+        logs: Any = self.spark._jvm.org.apache.spark.sql.delta.DeltaLog  # type: ignore[union-attr]
+        logs.clearCache()
+        logs.forTable(self.spark._jsparkSession, folder.removesuffix("/_delta_log")).checkpoint()
+        whole = f"{newest:020}.checkpoint"
+        if not any(file.name.startswith(whole) for file in self._files(folder)):
+            raise RuntimeError(f"no checkpoint {whole} was written")
+        self._remove(older)
+        logs.clearCache()
+
+    def stale_files(self, table: Table) -> list[StoredFile]:
+        """Files of the table that its present version does not need, outside Delta's log."""
+        if not self.exists(table):
+            return []
+        # Names are unique; whole paths are spelt in more than one way.
+        needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
+        return [
+            file
+            for file in self._files(self.path(table))
+            if "/_delta_log/" not in file.path
+            and file.name not in needed
+            and not file.name.endswith(".crc")
+        ]
+
+    @contextmanager
+    def on_this_machine(self) -> Iterator[list[Path]]:
+        """The folders with all files of both roots; of other storage a copy, for as long as the
+        context lasts.
+        """
+        with TemporaryDirectory(prefix="footfall-copy-") as copies:
+            folders = []
+            for name, root in (("restricted", self.restricted), ("published", self.published)):
+                folder = Path(root)
+                if "://" in root:
+                    folder = Path(copies) / name
+                    self._copy(root, folder)
+                if folder.exists():
+                    folders.append(folder)
+            yield folders
+
+    def _copy(self, root: str, folder: Path) -> None:
+        system, path = self._system(root), self._hadoop_path(root)
+        if system.exists(path):
+            system.copyToLocalFile(False, path, self._hadoop_path(folder.as_uri()), True)
+
+    def _remove(self, files: Iterable[StoredFile]) -> None:
+        """Without a wait for readers and writers, as `VACUUM` has it: a store has one writer."""
+        for file in files:
+            self._system(file.path).delete(self._hadoop_path(file.path), False)
+
+    def _files(self, folder: str) -> list[StoredFile]:
+        system, path = self._system(folder), self._hadoop_path(folder)
+        if not system.exists(path):
+            return []
+        listing, found = system.listFiles(path, True), []
+        while listing.hasNext():
+            file = listing.next()
+            changed = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
+            found.append(StoredFile(file.getPath().toString(), changed))
+        return found
+
+    def _hadoop_path(self, path: str) -> Any:
+        jvm: Any = self.spark._jvm
+        return jvm.org.apache.hadoop.fs.Path(path)
+
+    def _system(self, path: str) -> Any:
+        return self._hadoop_path(path).getFileSystem(self.spark._jsc.hadoopConfiguration())
 
     def publish(self, release: Release) -> None:
         """Writes a release's rows of its day into every published table, each once: a table that

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from jobs.store import Store
 from transforms.disclosure import Release
@@ -229,8 +230,13 @@ WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
     "append": lambda store, table, frame: store.append(table, frame),
     "merge": lambda store, table, frame: store.merge(table, frame),
     "delete": lambda store, table, frame: store.delete(table),
+    "delete_where": lambda store, table, frame: store.delete_where(table, F.lit(True)),
     "delete_matching": lambda store, table, frame: store.delete_matching(table, frame, on=("day",)),
     "export": lambda store, table, frame: store.export(table, frame, name="2026-11"),
+    "delete_from_exports": lambda store, table, frame: store.delete_from_exports(
+        table, frame, on=("day",)
+    ),
+    "forget": lambda store, table, frame: store.forget([table]),
 }
 
 
@@ -248,7 +254,8 @@ def test_every_other_way_into_the_published_root_is_shut(
 
 def test_the_store_has_no_way_to_write_that_is_not_looked_at_here() -> None:
     public = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if name[0] != "_"}
-    reading = {"path", "exists", "read", "filled", "version", "create", "vacuum"}
+    reading = {"path", "exists", "read", "filled", "version", "create", "stale_files"}
+    reading |= {"on_this_machine", "exported"}
     assert public - reading - {"publish"} == set(WRITES)
 
 

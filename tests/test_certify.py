@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs import certify, publish_products
+from jobs import certify, objections, publish_products
 from jobs.certify import Waits
 from jobs.detect_visits import detect_visits, taking_part
 from jobs.ingest_decisions import ingest_decisions
@@ -103,8 +103,10 @@ def test_a_night_is_certified_and_late_opt_outs_are_left_out(
     ingest_reference(night)
     detect_visits(night)
     seen = {row.outcome: row.subscribers for row in night.of_day(SUBSCRIBERS_SEEN).collect()}
-    quitter, *others = site.who_is_counted(night)
+    quitter, objector, *others = site.who_is_counted(night)
     site.decide("while it ran", (quitter, "opt_out", AT_NIGHT - timedelta(minutes=1)))
+    objections.make_key(night)
+    objections.enter(night, objections.fingerprints_of(night, [objector]))
 
     with monkeypatch.context() as broken:
         broken.setattr(publish_products, "_leave_out_late_opt_outs", lambda night: None)
@@ -132,8 +134,9 @@ def test_a_night_is_certified_and_late_opt_outs_are_left_out(
     assert certificate is not None
     assert certificate.number == 1 and certificate.previous_hash is None
     assert certificate.subscribers_seen == sum(seen.values())
-    assert certificate.taking_part == seen["taking_part"] - 1
+    assert certificate.taking_part == seen["taking_part"] - 2
     assert certificate.left_out["opted_out"] == seen["opted_out"] + 1
+    assert certificate.left_out["objected"] == 1
     assert (certificate.recount, certificate.opt_outs) == (0, 0), "nobody waits for the first"
     assert night.of_day(VISITS).select("pseudonym").dropDuplicates().count() == len(others)
     assert quitter not in str(night.store.read(CONSENT_CERTIFICATES).collect())

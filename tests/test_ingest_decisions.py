@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.erase_subscribers import erase_subscribers
 from jobs.ingest_decisions import ingest_decisions
 from jobs.runtime import Night, load_settings, night_of
 from jobs.store import Store
@@ -249,6 +250,25 @@ def test_what_changes_nothing_is_counted_kept_and_told(
     [note] = [line for line in capsys.readouterr().out.splitlines() if "change nothing" in line]
     assert "unverified fewer than 10" in note
     assert not [name for name in ("ann", "bob", "cem", "dan", "eve") if name in note]
+
+
+def test_of_who_was_erased_no_decision_comes_back(site: Site) -> None:
+    """Though the landing still holds it, in a file that is read again and in a new one."""
+    ann, bob = "491700000001", "491700000002"
+    said_no = [Decision("1", ann, "opt_out"), Decision("2", bob, "opt_out")]
+    file = site.deliver(said_no)
+    site.ingest()
+    ids = site.root / "ids.txt"
+    ids.write_text(ann)
+    assert erase_subscribers(site.night(), ids=ids).outcome == "certified"
+    site.number = 0
+    assert site.deliver(said_no, aged=timedelta(hours=1)) == file
+    site.deliver([Decision("3", ann, "opt_in"), Decision("4", None, "opt_in")])
+    assert site.ingest().startswith("fewer than 10 new decisions")
+    assert {row[2] for row in site.rows(CONSENT_DECISIONS)} == {bob, None}
+    assert {row[0] for row in site.rows(CONSENT_PERIODS)} == {bob}
+    again = erase_subscribers(site.night(), ids=ids)
+    assert (again.outcome, sum((again.rows_removed or {}).values())) == ("certified", 0)
 
 
 def test_stale_decisions_are_refused(site: Site) -> None:

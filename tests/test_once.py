@@ -112,7 +112,11 @@ def test_a_night_cut_short_after_its_noise_is_finished_from_it(
     capsys.readouterr()
     assert site.run() == 0
     steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert [line.split("  ")[1] for line in steps] == ["publish products", "render report"]
+    assert [line.split("  ")[1] for line in steps] == [
+        "erase expired",
+        "publish products",
+        "render report",
+    ]
     assert site.noise(FIRST) == drawn
     assert site.spent() == {FIRST: pytest.approx(0.05)}
     assert site.versions(VISITS) == visits, "no event was read again"

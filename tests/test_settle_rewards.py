@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from jobs import settle_rewards as job
+from jobs.erase_subscribers import FILES, erase_subscribers
 from jobs.runtime import run_job
 from jobs.store import Store
 from transforms.tables import (
@@ -308,3 +309,20 @@ def test_a_month_that_can_not_be_paid_is_not_closed(
     assert site.settle(DECEMBER, at="2026-01-01T06:00") == 2
     assert complaint in capsys.readouterr().err
     assert site.checksums("rewards") == before
+
+
+def test_who_is_erased_is_in_no_ledger_or_export_and_earns_nothing_more(site: Site) -> None:
+    """Though the subscriber is still delivered, as is the decision to take part."""
+    site.configure()
+    (site.root / "ids.txt").write_text("late_in")
+    argv = ["--conf", str(site.root / "site.toml"), "--day", "2025-12-17"]
+    argv += ["--ids", str(site.root / "ids.txt")]
+    early = local("2026-01-01T05:00")
+    assert any(line[0] == "late_in" for line in site.export(NOVEMBER))
+    assert (
+        run_job(erase_subscribers, description="", files=FILES, argv=argv, now=lambda: early) == 0
+    )
+    assert {line[0] for line in site.export(NOVEMBER)[1:]} == {"stays", "joined", "later_in"}
+    assert site.settle(DECEMBER, at="2026-01-01T06:00") == 0
+    assert set(site.ledger(DECEMBER)) == {"stays", "joined", "later_in"}
+    assert "late_in" not in str(site.rows(REWARDS_LEDGER) + site.rows(REWARDS_CORRECTIONS))

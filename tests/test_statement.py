@@ -21,7 +21,7 @@ from transforms import budget
 from transforms.ledger import Entry
 from transforms.risks import Attack, risk_of
 from transforms.settings import Settings
-from transforms.statement import RETENTION, Evidence, statement
+from transforms.statement import Evidence, retention, statement
 from transforms.tables import ATTACKS, MEASURES, RELEASES, TABLES
 
 PROJECT = Path(__file__).parent.parent
@@ -280,12 +280,18 @@ def test_every_input_is_told_with_the_columns_that_are_read(html: str) -> None:
         assert f"{name} {getattr(SETTINGS.inputs, name).path}" in text
 
 
-def test_retention_that_no_job_enforces_is_called_just_that(html: str) -> None:
-    """The day an erasing job comes, this fails: the statement has to say so."""
-    erases = (PROJECT / "jobs/erase_expired.py").exists()
-    visits = next(one for one in RETENTION if one.what.startswith("silver.visits"))
-    assert (visits.state == "enforced") == erases
-    assert words(html).count("not enforced") == sum(o.state == "not enforced" for o in RETENTION)
+def test_how_long_each_table_is_kept_is_that_of_the_settings() -> None:
+    limits = {**SETTINGS.retention, "silver.visits": 5, "ops.runs": "kept"}
+    settings = SETTINGS.model_copy(update={"retention": limits})
+    told = {name: one for one in retention(settings) for name in re.findall(r"\w+\.\w+", one.what)}
+    assert set(told) == {table.name for table in RESTRICTED}
+    for table in RESTRICTED:
+        limit = limits[table.name]
+        wanted = ("kept", "no limit") if limit == "kept" else (f"{limit} days", "enforced")
+        assert (told[table.name].limit, told[table.name].state) == wanted
+    text = words(page(settings=settings))
+    assert "silver.visits, by pseudonym 5 days Older rows are erased each night" in text
+    assert "consent.objections, by fingerprint kept" in text
 
 
 # --------------------------------------------------------------------- a page that is safe to open

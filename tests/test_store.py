@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 SATURDAY, SUNDAY = date(2025, 11, 22), date(2025, 11, 23)
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
 GOLD = [product.table for product in (*NIGHTLY_PRODUCTS, tables.ZONE_POPULARITY)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _few_listing_tasks(spark: SparkSession) -> Iterator[None]:
-    """Vacuum lists folders in as many tasks as this says; Spark's own 10,000 take a minute."""
-    name = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
-    before = spark.conf.get(name)
-    spark.conf.set(name, "2")
-    yield
-    spark.conf.set(name, before)
 
 
 @pytest.fixture
@@ -129,7 +120,7 @@ def test_a_table_that_is_not_there_has_no_rows_and_no_version(store: Store) -> N
     assert store.read(REJECTED).columns == [column.name for column in REJECTED.columns]
     assert store.read(REJECTED).isEmpty()
     store.delete(REJECTED, day=SATURDAY)
-    store.vacuum(REJECTED, hours=0)
+    store.forget([REJECTED])
     assert not store.exists(REJECTED)
 
 
@@ -195,25 +186,50 @@ def test_delete_removes_what_matches_and_nothing_else(store: Store) -> None:
     assert stored(store) == {(SATURDAY, "no_cell", 2), (SUNDAY, "no_cell", 4)}
 
 
-def test_vacuum_removes_the_files_of_what_was_deleted(store: Store) -> None:
+def test_forgetting_leaves_the_rows_of_today_and_nothing_else(store: Store) -> None:
     store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
     store.append(REJECTED, rejections(store, SUNDAY, {"no_cell": 4}))
     store.delete(REJECTED, day=SATURDAY)
     folder = Path(store.path(REJECTED))
-    assert list(folder.glob(f"day={SATURDAY}/*.parquet"))
-    store.vacuum(REJECTED, hours=24)
-    assert list(folder.glob(f"day={SATURDAY}/*.parquet")), "younger than what is kept"
-    store.vacuum(REJECTED, hours=0)
+    assert [file.name for file in store.stale_files(REJECTED)] == [
+        file.name for file in folder.glob(f"day={SATURDAY}/*.parquet")
+    ]
+    version = store.version(REJECTED)
+    store.forget([REJECTED])
     assert not list(folder.glob(f"day={SATURDAY}/*.parquet"))
     assert stored(store) == {(SUNDAY, "no_cell", 4)}
-
-
-def test_vacuum_leaves_the_session_as_careful_as_it_was(store: Store) -> None:
-    name = "spark.databricks.delta.retentionDurationCheck.enabled"
+    assert store.version(REJECTED) == version
+    log = {file.name.lstrip(".")[:20] for file in folder.glob("_delta_log/*.*")}
+    assert {name for name in log if name.isdigit()} == {f"{version:020}"}
     store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
-    before = store.spark.conf.get(name, "true")
-    store.vacuum(REJECTED, hours=0)
-    assert store.spark.conf.get(name) == before
+    assert stored(store) == {(SATURDAY, "no_id", 1), (SUNDAY, "no_cell", 4)}
+    assert len(DeltaTable(str(folder)).to_pyarrow_table()) == 2
+
+
+def test_people_are_removed_from_exports_that_keep_their_other_rows(store: Store) -> None:
+    def people(*names: str) -> DataFrame:
+        return store.spark.createDataFrame([(name, 7) for name in names], "id string, n int")
+
+    def exported() -> dict[str, list[str]]:
+        lines = {
+            path.name: [line for file in path.glob("*.csv") for line in file.read_text().split()]
+            for path in folder.iterdir()
+        }
+        return {name: sorted(of_one) for name, of_one in lines.items()}
+
+    folder = Path(store.export(REWARDS_LEDGER, people("ann", "bob"), name="2025-10")).parent
+    store.export(REWARDS_LEDGER, people("bob"), name="2025-11")
+    assert store.delete_from_exports(REWARDS_LEDGER, people("ann", "ann"), on=("id",)) == 1
+    assert exported() == {"2025-10": ["bob,7", "id,n"], "2025-11": ["bob,7", "id,n"]}
+
+    # Cut short: one before the old files were gone, one after, one while it was exported.
+    shutil.copytree(folder / "2025-10", folder / "2025-10.anew")
+    shutil.move(folder / "2025-11", folder / "2025-11.anew")
+    (folder / "2025-12").mkdir()
+    (folder / "2025-12/part.csv").write_text("id,n\nann,7")
+    assert store.delete_from_exports(REWARDS_LEDGER, people("bob"), on=("id",)) == 2
+    assert exported() == {"2025-10": ["id,n"], "2025-11": ["id,n"]}
+    assert store.delete_from_exports(REWARDS_LEDGER, people("bob"), on=("id",)) == 0
 
 
 # ------------------------------------------------------------------------------ what is refused

@@ -19,8 +19,11 @@ from transforms.inputs import blank
 
 OPT_OUT, OPT_IN, STATUS_CHECK = "opt_out", "opt_in", "status_check"
 TAKING_PART, OPTED_OUT, NOT_OPTED_IN = "taking_part", "opted_out", "not_opted_in"
-LEFT_OUT = (OPTED_OUT, NOT_OPTED_IN)
-"""Why a subscriber is left out: said no, or never said yes where that is asked for."""
+OBJECTED = "objected"
+LEFT_OUT = (OBJECTED, OPTED_OUT, NOT_OPTED_IN)
+"""Why a subscriber is left out: was erased and objects, said no, or never said yes where that is
+asked for.
+"""
 CONTENT = ("decision_id", "subscriber_id", "action", "verified", "decided_at", "channel")
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from transforms.errors import Misused
-from transforms.tables import MEASURES
+from transforms.tables import MEASURES, TABLES
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Rho = Annotated[float, Field(gt=0, le=10)]
@@ -295,6 +295,11 @@ class Quality(_Section):
     min_volume_ratio: float = Field(ge=0, lt=1)
     max_volume_ratio: float = Field(gt=1)
     previous_days: int = Field(ge=1, le=60)
+    quarantine_rows: int = Field(ge=0, le=1_000)
+
+
+KEPT = "kept"
+Days = Annotated[int, Field(ge=1, le=36_600)]
 
 
 Cents = Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -346,6 +351,7 @@ class Settings(_Section):
     privacy: Privacy
     quality: Quality
     rewards: Rewards
+    retention: Mapping[str, Days | Literal["kept"]]
     keys: Keys
     spark: Spark
 
@@ -353,6 +359,24 @@ class Settings(_Section):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         return _timezone(value)
+
+    @field_validator("retention")
+    @classmethod
+    def _every_restricted_table_once(
+        cls, retention: Mapping[str, int | str]
+    ) -> Mapping[str, int | str]:
+        """A table that nobody gave a limit would be kept for ever without anybody deciding it."""
+        ageless = {t.name: t.age_column is None for t in TABLES if t.root == "restricted"}
+        missing, unknown = sorted({*ageless} - {*retention}), sorted({*retention} - {*ageless})
+        faults = [f"missing {missing}, unknown {unknown}"] if missing or unknown else []
+        faults += [
+            f"{name} has nothing that tells a row's age, it can only be {KEPT!r}"
+            for name, days in retention.items()
+            if days != KEPT and ageless.get(name)
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return retention
 
     @property
     def zone_info(self) -> ZoneInfo:

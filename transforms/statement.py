@@ -1,8 +1,7 @@
 """The statement for the data-protection officer: settings, catalogue and ledger in, HTML out.
 
 Whatever figure the page shows comes from the settings, the ledger or the stored attack scores.
-What is missing there is said to be missing. Periods of the design that no job enforces yet are
-shown as just that.
+What is missing there is said to be missing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from transforms.budget import Window
 from transforms.certificates import Certificate
 from transforms.ledger import Entry, Ledger, full_windows
 from transforms.risks import Attack, by_risk
-from transforms.settings import Input, Privacy, Settings
+from transforms.settings import KEPT, Input, Privacy, Settings
 from transforms.tables import MEASURES, TABLES, Table
 from transforms.wording import MEASURE_NAMES, few, power_of_ten, without_login
 
@@ -38,64 +37,86 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Kept:
-    """How long something is kept: by design, and by what the software does today."""
+    """How long something is kept, and what sees to it."""
 
     what: str
-    design: str
-    today: str
-    state: Literal["enforced", "not enforced", "no limit"]
+    limit: str
+    how: str
+    state: Literal["enforced", "no limit"]
 
 
-RETENTION = (
+_OF_EVENTS = (
     Kept(
         "Raw events, with identities",
-        "never copied",
-        "Read where the operator keeps them; only counts of their rows are stored.",
+        "not copied",
+        "Read where the operator keeps them. Stored are counts of their rows, and the sample of "
+        "faulty ones in ops.quarantine.",
         "enforced",
     ),
     Kept(
         "Key of the day",
         "until the release",
-        "Destroyed when the night is published, and when a night ends without.",
+        "Destroyed when the night is published, and when a night ends without; one that is left "
+        "behind all the same, by the next night.",
         "enforced",
-    ),
-    Kept(
-        "silver.visits, by pseudonym",
-        "7 days",
-        "Nothing erases them yet: they stay until somebody does.",
-        "not enforced",
-    ),
-    Kept(
-        "Faulty rows in quarantine",
-        "3 days, a capped sample",
-        "There is no quarantine yet: of faulty rows only counts by reason are stored.",
-        "enforced",
-    ),
-    Kept(
-        "consent.periods and consent.decisions, by identity",
-        "the newest state, and what it follows from",
-        "Decisions are kept as delivered; older versions of the files are not erased yet.",
-        "not enforced",
-    ),
-    Kept(
-        "Counts of runs (ops.runs, ops.rejected, ops.quality)",
-        "kept",
-        "Exact counts of rows, about nobody in particular, for insiders only.",
-        "no limit",
-    ),
-    Kept(
-        "Rewards (rewards.*), by identity, and their files for billing",
-        "kept",
-        "What each subscriber earned in closed months: the record of what was paid.",
-        "no limit",
-    ),
-    Kept(
-        "Noisy counts, ledger, published tables",
-        "kept",
-        "Protected figures, and the record of what they cost.",
-        "no limit",
     ),
 )
+_EXPORTS = Kept(
+    "Rewards as files for billing, by identity",
+    "kept",
+    "The rows of a person go when the person is erased, but not from copies that billing took.",
+    "no limit",
+)
+_PUBLISHED = Kept(
+    "Published tables",
+    "kept",
+    "Protected figures, about nobody in particular.",
+    "no limit",
+)
+_BY_AGE = (
+    "Older rows are erased each night with the files that held them and older entries of Delta's "
+    "log; no night goes on over a table beyond its limit."
+)
+_REPLACED = "What is replaced goes with its files a night later. "
+_HOW = {
+    "consent.decisions": "Holds for decisions that changed nothing; consent rests on the others, "
+    "and they are kept. " + _BY_AGE,
+    "consent.periods": _REPLACED + "The rows of a person go when the person is erased.",
+    "consent.objections": "Fingerprints of erased people who must stay out, until the operator "
+    "lifts the objection.",
+    "ops.quarantine": "A capped sample of faulty event rows, none of whoever does not take part. "
+    + _BY_AGE,
+}
+
+
+def retention(settings: Settings) -> list[Kept]:
+    """How long everything is kept: each table about people by itself, the others by their limit."""
+    limits = settings.retention
+    restricted = [table for table in TABLES if table.root == "restricted"]
+    about_people = [table for table in restricted if table.is_about_people]
+    others: dict[int | str, list[str]] = {}
+    for table in restricted:
+        if table not in about_people:
+            others.setdefault(limits[table.name], []).append(table.name)
+    return [
+        *_OF_EVENTS,
+        *(
+            _kept(f"{table.name}, {_about(table)}", limits[table.name], _HOW.get(table.name))
+            for table in about_people
+        ),
+        *(
+            _kept(", ".join(names), limit, "About nobody in particular." if limit == KEPT else None)
+            for limit, names in sorted(others.items(), key=str)
+        ),
+        _EXPORTS,
+        _PUBLISHED,
+    ]
+
+
+def _kept(what: str, limit: int | str, how: str | None) -> Kept:
+    if limit == KEPT:
+        return Kept(what, "kept", how or "", "no limit")
+    return Kept(what, f"{limit} days", how or _BY_AGE, "enforced")
 
 
 def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
@@ -117,7 +138,7 @@ def statement(evidence: Evidence, *, day: date, settings: Settings) -> str:
         ],
         sold=[table for table in TABLES if table.root == "published"],
         filled=evidence.filled,
-        retention=RETENTION,
+        retention=retention(settings),
         spent=[_meaning(window, privacy) for window in spent],
         promised=[_meaning(window, privacy) for window in full_windows(privacy, last=day)],
         groups=[
@@ -205,7 +226,9 @@ def _about(table: Table) -> str:
     names = {column.name for column in table.columns}
     if "subscriber_id" in names:
         return "by identity"
-    return "by pseudonym" if "pseudonym" in names else ""
+    if "pseudonym" in names:
+        return "by pseudonym"
+    return "by fingerprint" if "fingerprint" in names else ""
 
 
 def _places(settings: Settings) -> list[tuple[str, str, str]]:
@@ -217,13 +240,13 @@ def _places(settings: Settings) -> list[tuple[str, str, str]]:
             (paths.landing, "what the operator delivers, with identities", "the operator"),
             (
                 paths.restricted,
-                "pseudonymous visits, consent, rewards and their files for billing, reference, "
-                "ledger, run counts",
+                "pseudonymous visits, consent, rewards and their files for billing, faulty rows, "
+                "reference, ledger, run counts",
                 "the engineers who run the nights, the data-protection officer",
             ),
             (
                 paths.keys_folder if in_files else f"key store {settings.keys.store}",
-                "the key of a day that is not published yet",
+                "the key of a day that is not published yet, the key of the objections",
                 "the job alone",
             ),
             (

@@ -26,6 +26,10 @@ SUBSCRIBER_STATES = ("taking_part", "left_out")
 ATTACK_VIEWS = ("unprotected", "release")
 REWARDING_MODES = ("per_day", "pool")
 STATUSES = ("published", "suppressed", "no_data")
+IDENTITY = "subscriber_id"
+"""What a person is called in every input and table that knows the person."""
+PERSONAL = frozenset({IDENTITY, "pseudonym", "fingerprint"})
+ERASURE_OUTCOMES = ("pending", "certified", "traces_left")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,11 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One Delta table; it lies at `<root>/<schema>/<table>`."""
+    """One Delta table; it lies at `<root>/<schema>/<table>`.
+
+    `ages_by` names the date or instant that tells how old a row is, by default `day`; where
+    `expires` is given (SQL), only the rows for which it is true ever grow too old.
+    """
 
     name: str
     root: Literal["restricted", "published"]
@@ -53,6 +61,26 @@ class Table:
     key: tuple[str, ...]
     partitioned_by: tuple[str, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
+    ages_by: str | None = None
+    expires: str | None = None
+
+    @property
+    def knows_subscribers(self) -> bool:
+        """Whether a person can be found in it, and is erased from it."""
+        return any(column.name == IDENTITY for column in self.columns)
+
+    @property
+    def is_about_people(self) -> bool:
+        """Whether a row is about one person, by whatever name: Delta keeps no statistics then,
+        since the smallest and the largest of a file would be somebody's identity.
+        """
+        return any(column.name in PERSONAL for column in self.columns)
+
+    @property
+    def age_column(self) -> str | None:
+        """None: a row of it never grows too old."""
+        has_day = any(column.name == "day" for column in self.columns)
+        return self.ages_by or ("day" if has_day else None)
 
     @property
     def schema(self) -> T.StructType:
@@ -278,6 +306,21 @@ CONSENT_DECISIONS = Table(
         Column("fault", _string, "why it changes no state; null: it counts", True),
     ),
     key=("content",),
+    ages_by="first_seen_at",
+    # A faulty one with the id of another holds that other one back: it says who must stay out.
+    expires="fault IS NOT NULL AND "
+    "(decision_id IS NULL OR count(1) OVER (PARTITION BY decision_id) = 1)",
+)
+CONSENT_OBJECTIONS = Table(
+    "consent.objections",
+    "restricted",
+    "Who was erased and must stay out, by a fingerprint that only the objection key can make.",
+    (
+        Column("fingerprint", _string, "HMAC-SHA256 of the identity under the objection key"),
+        Column("since", _timestamp, "instant of the objection, UTC"),
+        Column("made_with", _string, "tells which key it was; nothing about the key itself"),
+    ),
+    key=("fingerprint",),
 )
 CONSENT_DELIVERIES = Table(
     "consent.deliveries",
@@ -302,8 +345,8 @@ QUARANTINE = Table(
         Column("subscriber_id", _string, "identity as it was delivered", True),
         Column("event_time", _timestamp, "UTC", True),
         Column("cell_id", _string, "cell as it was delivered", True),
-        Column("event_type", _string, "kind of event", True),
-        Column("folder_date", _date, "UTC date of the folder it came in"),
+        Column("event_type", _string, "kind of event; null: found fault with later", True),
+        Column("folder_date", _date, "UTC date of the folder it came in", True),
     ),
     key=("day", "reason", "number"),
     partitioned_by=("day",),
@@ -344,6 +387,7 @@ REWARDS_LEDGER = Table(
     ),
     key=("subscriber_id", "month"),
     partitioned_by=("month",),
+    ages_by="month",
     checks={
         "days_of_a_month": "days_taken_part BETWEEN 0 AND 31",
         "never_negative": "amount >= 0",
@@ -363,6 +407,7 @@ REWARDS_CORRECTIONS = Table(
     ),
     key=("subscriber_id", "month", "corrected_month"),
     partitioned_by=("month",),
+    ages_by="month",
     checks={
         "of_an_earlier_month": "corrected_month < month",
         "nothing_is_taken_back": "amount > 0",
@@ -394,6 +439,7 @@ REWARDS_MONTHS = Table(
         Column("exported_at", _timestamp, "export was written, UTC; null: not yet", True),
     ),
     key=("month",),
+    ages_by="month",
     checks={
         "mode_known": _one_of("mode", REWARDING_MODES),
         "paid_is_earned_or_corrected": "paid = earned + corrections",
@@ -565,6 +611,50 @@ ATTACKS = Table(
     ),
     key=("release_id", "attack", "view"),
     checks={"view_known": _one_of("view", ATTACK_VIEWS)},
+    ages_by="attacked_at",
+)
+ERASURES = Table(
+    "ops.erasures",
+    "restricted",
+    "Requests to erase people: what was removed, and the proof that nothing is left; no identity.",
+    (
+        Column("erasure_id", _string, "run that erased"),
+        Column("request", _string, "the same for the same people; tells nothing about them"),
+        Column("requested_at", _timestamp, "UTC"),
+        Column("ended_at", _timestamp, "UTC; null: still pending", True),
+        Column("persons", T.IntegerType(), "people the request names"),
+        Column("rows_removed", T.MapType(_string, _long), "rows removed, by table", True),
+        Column(
+            "days_out_of_reach",
+            T.ArrayType(_date),
+            "days of silver.visits whose key is destroyed: nobody can be found in them any more",
+            True,
+        ),
+        Column("files_searched", _long, "files searched for the identities", True),
+        Column("hits", _long, "times an identity was found in them", True),
+        Column("traces", T.ArrayType(_string), "files with hits, and those that stay closed", True),
+        Column("outcome", _string, "pending, certified or traces_left"),
+    ),
+    key=("erasure_id",),
+    checks={
+        "outcome_known": _one_of("outcome", ERASURE_OUTCOMES),
+        "certified_is_searched": "outcome != 'certified' OR (hits = 0 AND files_searched > 0)",
+    },
+    ages_by="ended_at",
+)
+EXPIRED = Table(
+    "ops.expired",
+    "restricted",
+    "What went because it had reached its age limit.",
+    (
+        _day("local day of the night"),
+        Column("subject", _string, "table, or `keys`"),
+        Column("rows", _long, "rows removed; of `keys`: keys destroyed"),
+        Column("files", _long, "data files removed"),
+        Column("older_than", _date, "what was before this local day went"),
+        Column("at", _timestamp, "UTC"),
+    ),
+    key=("day", "subject", "at"),
 )
 
 # --- published tables -----------------------------------------------------------------------
@@ -705,6 +795,7 @@ TABLES = (
     CONSENT_DELIVERIES,
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
+    CONSENT_OBJECTIONS,
     QUARANTINE,
     VISITS,
     REWARDS_LEDGER,
@@ -718,5 +809,7 @@ TABLES = (
     RELEASES,
     NOISY_CELLS,
     ATTACKS,
+    ERASURES,
+    EXPIRED,
     *(product.table for product in (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)),
 )
