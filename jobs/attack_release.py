@@ -63,8 +63,8 @@ class Findings:
 
     @property
     def worst_margin(self) -> float:
-        releases = [one.release for one in self.attacks.values()]
-        measured = [one.margin for one in releases if one.standard_error > 0 or not one.is_within]
+        outcomes = [one.release for one in self.attacks.values()]
+        measured = [one.margin for one in outcomes if one.standard_error > 0 or not one.is_within]
         return min(measured, default=0.0)
 
     def must_hold(self) -> None:

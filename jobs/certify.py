@@ -9,7 +9,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from jobs import quality, releases
+from jobs import objections, quality, releases
 from jobs.detect_visits import subscribers_of
 from jobs.releases import Entry
 from jobs.runtime import Night
@@ -21,7 +21,6 @@ from transforms.tables import (
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
     DECISIONS,
-    PARTICIPANTS,
     RELEASES,
     SUBSCRIBERS_SEEN,
     VISITS,
@@ -82,7 +81,7 @@ def wrongly_counted(night: Night) -> int:
     """People with visits whom a second reckoning, straight from the decisions, does not allow."""
     rules, day = night.settings.consent, night.day
     allowed = recount.may_contribute(
-        _as_delivered(night),
+        as_delivered(night),
         subscribers_of(night, day),
         start=day.start,
         end=day.end,
@@ -102,8 +101,7 @@ def chain(night: Night) -> list[Certificate]:
 def faults(night: Night, chain: Sequence[Certificate]) -> list[str]:
     """What is wrong with the chain by itself and against the privacy ledger, in words."""
     spent: dict[str, list[tuple[str, float, int, float]]] = {}
-    nightly = F.col("product") != PARTICIPANTS.product
-    for row in night.store.read(RELEASES).where(nightly).collect():
+    for row in night.store.read(RELEASES).where(releases.is_nightly()).collect():
         line = (f"{row['product']}.{row.measure}", row.rho, row.l0, row.sigma)
         spent.setdefault(row.release_id, []).append(line)
     ledger = {release_id: certificates.spends(lines) for release_id, lines in spent.items()}
@@ -139,22 +137,24 @@ def _certificate(row: Row) -> Certificate:
     return Certificate(**{one.name: row[one.name] for one in fields(Certificate)})
 
 
-def _as_delivered(night: Night) -> DataFrame:
-    """Decisions in the landing, and those the operator delivered once and no longer does."""
+def as_delivered(night: Night) -> DataFrame:
+    """Decisions in the landing, and those the operator delivered once and no longer does; none of
+    people who were erased, whose decisions can't stand against anybody else's any more.
+    """
     names = [column.name for column in DECISIONS.columns]
     kept = night.store.read(CONSENT_DECISIONS).select(*names, "first_seen_at")
     delivered = night.landing.rows(DECISIONS, error=Refused)
     if delivered is None:
         return kept
-    return kept.unionByName(delivered.withColumn("first_seen_at", F.lit(None).cast("timestamp")))
+    delivered = delivered.withColumn("first_seen_at", F.lit(None).cast("timestamp"))
+    return objections.without(night, kept.unionByName(delivered))
 
 
 def _received_until(night: Night) -> datetime | None:
-    arrival = F.coalesce("received_at", "decided_at")
     newest = (
         night.store.read(CONSENT_DECISIONS)
-        .where(arrival <= F.lit(night.now()))
-        .agg(F.max(arrival).alias("at"))
+        .where(consent.arrival() <= F.lit(night.now()))
+        .agg(F.max(consent.arrival()).alias("at"))
         .first()
     )
     return newest.at if newest else None
@@ -180,7 +180,7 @@ def _waits(night: Night, before: Certificate | None, *, until: datetime) -> Wait
         periods.where(~F.col("taking_part") & F.col("to").isNull()).select("subscriber_id")
         for periods in (known_then, known_now)
     )
-    since = F.min(F.coalesce("decided_at", "received_at", "first_seen_at"))
+    since = F.min(F.coalesce(consent.dated(), F.col("first_seen_at")))
     hours = (F.unix_micros(F.lit(until)) - F.unix_micros("since")) / F.lit(3.6e9)
     limit = night.settings.consent.max_latency
     waits = (

@@ -38,11 +38,13 @@ def ingest_decisions(night: Night) -> str:
         if delivered is None or not _are_believable(night, delivered):
             return _nobody_decided(night)
         files = _unread(night, delivered).persist()
+        news = _contents(night, delivered, files).persist()
         size = files.agg(F.count(F.lit(1)), F.sum("bytes")).first() or (0, 0)
-        told = _keep(night, delivered, files) if size[0] else "no new file"
-        changed = _reconsider(night, delivered, files, light=(size[1] or 0) < _LIGHT_BYTES)
+        told = _keep(night, news) if size[0] else "no new file"
+        changed = _reconsider(night, news, light=(size[1] or 0) < _LIGHT_BYTES)
         if size[0]:
             night.store.append(CONSENT_DELIVERIES, files.withColumn("read_at", F.lit(night.now())))
+        news.unpersist()
         files.unpersist()
     return f"{told}, {few(changed)} changed periods"
 
@@ -63,7 +65,7 @@ def _are_believable(night: Night, delivered: DataFrame) -> bool:
 
     A day on which nobody decides is possible: its file shows that the delivery is alive.
     """
-    arrival = F.coalesce("received_at", "decided_at")
+    arrival = consent.arrival()
     newest = delivered.agg(
         F.count(F.lit(1)).alias("rows"),
         F.max(F.when(arrival <= F.lit(night.now()), arrival)).alias("decision"),
@@ -91,14 +93,13 @@ def _unread(night: Night, delivered: DataFrame) -> DataFrame:
     return here.join(F.broadcast(known), on=list(CONSENT_DELIVERIES.key), how="left_anti")
 
 
-def _keep(night: Night, delivered: DataFrame, files: DataFrame) -> str:
-    """Stores the decisions of the files. -> how many they are and which of them change nothing"""
-    contents = _contents(night, delivered, files)
+def _keep(night: Night, news: DataFrame) -> str:
+    """Stores decisions. -> how many they are and which of them change nothing"""
     stored = night.store.read(CONSENT_DECISIONS)
-    night.store.merge(CONSENT_DECISIONS, consent.unseen(contents, stored))
+    night.store.merge(CONSENT_DECISIONS, consent.unseen(news, stored))
     faults = {
         row.fault: row.decisions
-        for row in contents.groupBy("fault").agg(F.count(F.lit(1)).alias("decisions")).collect()
+        for row in news.groupBy("fault").agg(F.count(F.lit(1)).alias("decisions")).collect()
     }
     told = [f"{reason} {few(count)}" for reason, count in sorted(faults.items(), key=str) if reason]
     if told:
@@ -113,10 +114,9 @@ def _contents(night: Night, delivered: DataFrame, files: DataFrame) -> DataFrame
     return consent.delivered(objections.without(night, fresh), now=night.now())
 
 
-def _reconsider(night: Night, delivered: DataFrame, files: DataFrame, *, light: bool) -> int:
+def _reconsider(night: Night, news: DataFrame, *, light: bool) -> int:
     """Brings the periods of those concerned up to date. -> how many periods changed"""
     stored = night.store.read(CONSENT_DECISIONS)
-    news = _contents(night, delivered, files)
     people = consent.reconsidered(F.broadcast(news) if light else news, stored, now=night.now())
     concerned = (F.broadcast(people) if light else people).persist()
     decisions = consent.with_conflicts(stored, concerned)

@@ -174,9 +174,13 @@ def close(night: Night, entry: Entry) -> Entry:
     return replace(entry, is_closed=True)
 
 
+def is_nightly() -> Column:
+    """Whether a row is about a night's products, not about who takes part this month."""
+    return F.col("product") != F.lit(PARTICIPANTS.product)
+
+
 def _of_day(day: date, *, participants: bool) -> Column:
-    is_participants = F.col("product") == F.lit(PARTICIPANTS.product)
-    return (F.col("day") == F.lit(day)) & (is_participants if participants else ~is_participants)
+    return (F.col("day") == F.lit(day)) & (~is_nightly() if participants else is_nightly())
 
 
 def _rows(night: Night, condition: Column) -> DataFrame:

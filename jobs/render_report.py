@@ -10,12 +10,12 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.releases import noisy_cells, participants_entry
+from jobs.releases import is_nightly, noisy_cells, participants_entry
 from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
 from transforms import budget, report, tables
 from transforms.errors import Failed
-from transforms.tables import PARTICIPANTS, REFERENCE_ZONES, REJECTED, RELEASES, RUNS
+from transforms.tables import REFERENCE_ZONES, REJECTED, RELEASES, RUNS
 
 _DAYS_SHOWN = 28
 
@@ -34,8 +34,7 @@ def render_report(night: Night) -> Path:
             expected="a published night",
             consequence="no report was written",
         )
-    ledger = night.of_day(RELEASES).where(F.col("product") != PARTICIPANTS.product)
-    releases = _pandas(ledger)
+    spent = _pandas(night.of_day(RELEASES).where(is_nightly()))
     privacy = night.settings.privacy
     page = report.night_report(
         report.ReportTables(
@@ -45,17 +44,15 @@ def render_report(night: Night) -> Path:
             zone_dwell=_pandas(night.of_day(tables.ZONE_DWELL.table)),
             zone_flows=_pandas(night.of_day(tables.ZONE_FLOWS.table)),
             zone_catchment=_pandas(night.of_day(tables.ZONE_CATCHMENT.table)),
-            releases=releases,
+            releases=spent,
             rejected=_pandas(night.of_day(REJECTED)),
             run=_run(night),
-            attacks=attacks_on(night, set(releases["release_id"])),
+            attacks=attacks_on(night, set(spent["release_id"])),
             participation=_participation(night),
         ),
         day=day,
         timezone=night.settings.timezone,
-        epsilon_by_delta=budget.epsilons(
-            float(releases["rho"].sum()), deltas=privacy.display_deltas
-        ),
+        epsilon_by_delta=budget.epsilons(float(spent["rho"].sum()), deltas=privacy.display_deltas),
         rho_cap=privacy.rho_cap,
         min_devices=privacy.min_devices,
     )

@@ -1,12 +1,27 @@
-"""Landing files of a small demo world, for tests that need a whole one."""
+"""Landing files for tests: those of a small demo world, and decisions as a test wants them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from jobs import make_world
 
 GEOGRAPHY = Path(__file__).resolve().parent.parent / "conf/demo_geography.toml"
+DECISIONS = pa.schema(
+    [
+        ("decision_id", pa.string()),
+        ("subscriber_id", pa.string()),
+        ("action", pa.string()),
+        ("verified", pa.bool_()),
+        ("decided_at", pa.timestamp("us", tz="UTC")),
+        ("received_at", pa.timestamp("us", tz="UTC")),
+        ("channel", pa.string()),
+    ]
+)
 
 
 def landing_of_small_world(
@@ -23,3 +38,11 @@ def landing_of_small_world(
     }
     assert make_world.main([str(part) for pair in options.items() for part in pair]) == 0
     return out / "landing"
+
+
+def write_decisions(file: Path, decisions: Iterable[tuple[object, ...]]) -> Path:
+    """decisions: values in the order of the contract."""
+    rows = [dict(zip(DECISIONS.names, one, strict=True)) for one in decisions]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, DECISIONS), file)
+    return file

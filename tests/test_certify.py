@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -20,7 +18,7 @@ from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.runtime import Night, load_settings, night_of
 from jobs.show_certificate import show_certificate
-from tests.small_world import landing_of_small_world
+from tests.small_world import landing_of_small_world, write_decisions
 from tests.test_certificates import FIRST as CERTIFICATE
 from transforms.errors import Failed, Refused
 from transforms.pseudonyms import pseudonymised
@@ -28,7 +26,6 @@ from transforms.synthetic_people import BRANDS as synthetic_brands
 from transforms.tables import (
     BRAND_SUBSCRIBERS,
     CONSENT_CERTIFICATES,
-    DECISIONS,
     NOISY_CELLS,
     PARTICIPANTS,
     QUALITY,
@@ -63,22 +60,13 @@ class Site:
 
     def decide(self, file: str, *decisions: tuple[str, str, datetime]) -> None:
         """(who, action, when) each."""
-        rows = [
-            {
-                "decision_id": f"{file}-{number}",
-                "subscriber_id": who,
-                "action": action,
-                "verified": True,
-                "decided_at": at,
-                "received_at": at,
-                "channel": "web",
-            }
-            for number, (who, action, at) in enumerate(decisions)
-        ]
-        columns = [column.name for column in DECISIONS.columns]
-        assert set(columns) == set(rows[0])
-        folder = self.root / "world/landing/decisions"
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{file}.parquet")
+        write_decisions(
+            self.root / f"world/landing/decisions/{file}.parquet",
+            (
+                (f"{file}-{number}", who, action, True, at, at, "web")
+                for number, (who, action, at) in enumerate(decisions)
+            ),
+        )
 
     def who_is_counted(self, night: Night) -> list[str]:
         """Subscribers with visits of the day, while the key is there."""

@@ -9,15 +9,15 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs import certify
 from jobs.erase_subscribers import erase_subscribers
 from jobs.ingest_decisions import ingest_decisions
 from jobs.runtime import Night, load_settings, night_of
 from jobs.store import Store
+from tests.small_world import write_decisions
 from transforms.errors import Refused
 from transforms.tables import CONSENT_DECISIONS, CONSENT_DELIVERIES, CONSENT_PERIODS, Table
 
@@ -25,17 +25,6 @@ pytestmark = pytest.mark.slow
 
 DAY = date(2026, 11, 23)
 NOW = datetime(2026, 11, 24, 2, tzinfo=UTC)
-SCHEMA = pa.schema(
-    [
-        ("decision_id", pa.string()),
-        ("subscriber_id", pa.string()),
-        ("action", pa.string()),
-        ("verified", pa.bool_()),
-        ("decided_at", pa.timestamp("us", tz="UTC")),
-        ("received_at", pa.timestamp("us", tz="UTC")),
-        ("channel", pa.string()),
-    ]
-)
 
 
 class Decision(NamedTuple):
@@ -66,10 +55,8 @@ class Site:
 
     def deliver(self, decisions: Iterable[Decision], *, aged: timedelta = timedelta()) -> Path:
         """One more file."""
-        rows = [dict(zip(SCHEMA.names, one, strict=True)) for one in decisions]
-        file = self.root / f"landing/decisions/{self.number:04}.parquet"
+        file = write_decisions(self.root / f"landing/decisions/{self.number:04}.parquet", decisions)
         self.number += 1
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
         moment = (NOW - aged).timestamp()
         os.utime(file, (moment, moment))
         return file
@@ -261,6 +248,9 @@ def test_of_who_was_erased_no_decision_comes_back(site: Site) -> None:
     ids = site.root / "ids.txt"
     ids.write_text(ann)
     assert erase_subscribers(site.night(), ids=ids).outcome == "certified"
+    # Nor to the second reckoning, where it might contradict one of somebody else's.
+    reckoned = certify.as_delivered(site.night()).select("subscriber_id").distinct().collect()
+    assert [row.subscriber_id for row in reckoned] == [bob]
     site.number = 0
     assert site.deliver(said_no, aged=timedelta(hours=1)) == file
     site.deliver([Decision("3", ann, "opt_in"), Decision("4", None, "opt_in")])

@@ -23,8 +23,7 @@ from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.keys import KeyFile
 from jobs.runtime import Night, load_settings, night_of
-from tests.small_world import landing_of_small_world
-from transforms.tables import DECISIONS
+from tests.small_world import landing_of_small_world, write_decisions
 
 pytestmark = pytest.mark.slow
 
@@ -47,20 +46,13 @@ def site(root: Path, landing: Path, spark: SparkSession) -> Night:
 
 
 def opt_out(landing: Path, who: list[str], *, at: datetime) -> None:
-    rows = [
-        {
-            "decision_id": f"{at:%H%M}-{number}",
-            "subscriber_id": one,
-            "action": "opt_out",
-            "verified": True,
-            "decided_at": at,
-            "received_at": at,
-            "channel": "web",
-        }
-        for number, one in enumerate(who)
-    ]
-    assert {column.name for column in DECISIONS.columns} == set(rows[0])
-    pq.write_table(pa.Table.from_pylist(rows), landing / f"decisions/{at:%d-%H%M}.parquet")
+    write_decisions(
+        landing / f"decisions/{at:%d-%H%M}.parquet",
+        (
+            (f"{at:%H%M}-{number}", one, "opt_out", True, at, at, "web")
+            for number, one in enumerate(who)
+        ),
+    )
 
 
 def without_events_of(landing: Path, who: list[str], *, to: Path) -> Path:

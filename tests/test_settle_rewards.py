@@ -21,8 +21,8 @@ from jobs import settle_rewards as job
 from jobs.erase_subscribers import FILES, erase_subscribers
 from jobs.runtime import run_job
 from jobs.store import Store
+from tests.small_world import write_decisions
 from transforms.tables import (
-    DECISIONS,
     REWARDS_CORRECTIONS,
     REWARDS_LEDGER,
     REWARDS_MONTHS,
@@ -78,20 +78,21 @@ class Site:
         self._deliver("subscribers/all.parquet", pa.Table.from_pylist(rows))
 
     def decide(self, file: str, decisions: Iterable[Decision]) -> None:
-        rows = [
-            {
-                "decision_id": f"{one.who} {one.action} {one.decided_at}",
-                "subscriber_id": one.who,
-                "action": one.action,
-                "verified": True,
-                "decided_at": one.decided_at,
-                "received_at": one.received_at or one.decided_at,
-                "channel": "web",
-            }
-            for one in decisions
-        ]
-        assert {*rows[0]} == {column.name for column in DECISIONS.columns}
-        self._deliver(f"decisions/{file}.parquet", pa.Table.from_pylist(rows))
+        write_decisions(
+            self.root / f"landing/decisions/{file}.parquet",
+            (
+                (
+                    f"{one.who} {one.action} {one.decided_at}",
+                    one.who,
+                    one.action,
+                    True,
+                    one.decided_at,
+                    one.received_at or one.decided_at,
+                    "web",
+                )
+                for one in decisions
+            ),
+        )
 
     def see(self, who: str, at: datetime) -> None:
         row = {

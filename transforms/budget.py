@@ -21,6 +21,9 @@ PROMISED_RHO = 0.10
 """What subscribers are promised of each day, whatever an operator's settings say: attacks on a
 release are judged against it."""
 
+THRESHOLD_SIGMAS = 2.33
+"""The 99 % quantile of a normal distribution: of 100 empty cells, fewer than one shows up."""
+
 _ROUNDING = 1e-12
 
 
@@ -71,8 +74,12 @@ class Calibration:
         return self.l2 / math.sqrt(2 * self.rho)
 
     def threshold(self, min_devices: int) -> float:
-        """Noisy devices from which the measure is published; 2.33 is the normal 99 % quantile."""
-        return max(float(min_devices), 2.33 * self.sigma)
+        return threshold(self.sigma, min_devices=min_devices)
+
+
+def threshold(sigma: float, *, min_devices: int) -> float:
+    """Noisy devices from which a count under noise of scale `sigma` is published."""
+    return max(float(min_devices), THRESHOLD_SIGMAS * sigma)
 
 
 def calibrated(measure: Measure, budget: MeasureBudget) -> Calibration:

@@ -3,7 +3,8 @@ changed, taken out or put in unseen.
 
 Each is sealed by SHA-256 over all it says, the seal of the one before included, and names what its
 release spends as the privacy ledger has it. Who can rewrite every certificate can forge the chain:
-keep the newest seal somewhere else, as the report and the summary of each night do.
+keep the newest seal somewhere else, as each night's statement does (its summary has the start of
+it).
 """
 
 from __future__ import annotations

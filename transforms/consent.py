@@ -92,8 +92,8 @@ def reconsidered(news: DataFrame, stored: DataFrame, *, now: datetime) -> DataFr
     came_due = stored.where(
         F.col("fault").isNull()
         & (F.col("action") == OPT_IN)
-        & (_dated() > F.col("first_seen_at"))
-        & (_dated() <= F.lit(now))
+        & (dated() > F.col("first_seen_at"))
+        & (dated() <= F.lit(now))
     )
     everybody = news.select("subscriber_id")
     for frame in (same_id, came_due):
@@ -153,17 +153,23 @@ def periods(decisions: DataFrame, *, now: datetime) -> DataFrame:
     )
 
 
-def _dated() -> Column:
+def dated() -> Column:
+    """The instant a decision claims for itself, null where it claims none."""
     return F.coalesce("decided_at", "received_at")
+
+
+def arrival() -> Column:
+    """When a decision reached the operator, as far as it says so."""
+    return F.coalesce("received_at", "decided_at")
 
 
 def _effective(decisions: DataFrame, *, now: datetime) -> DataFrame:
     """When each decision starts to hold. -> subscriber_id, from, opts_out, decision_id."""
     opts_out = F.col("conflicting") | (F.col("action") == OPT_OUT)
-    at_once = F.least(F.coalesce(_dated(), F.col("first_seen_at")), F.col("first_seen_at"))
+    at_once = F.least(F.coalesce(dated(), F.col("first_seen_at")), F.col("first_seen_at"))
     return decisions.select(
         "subscriber_id",
-        F.when(opts_out, at_once).when(_dated() <= F.lit(now), _dated()).alias("from"),
+        F.when(opts_out, at_once).when(dated() <= F.lit(now), dated()).alias("from"),
         opts_out.alias("opts_out"),
         "decision_id",
     ).where(F.col("from").isNotNull())

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from transforms.budget import THRESHOLD_SIGMAS
 from transforms.disclosure import Release
 from transforms.tables import (
     DWELL_BANDS,
@@ -216,8 +217,8 @@ def _weighted(cells: DataFrame, *, product: Product, evidence: Evidence) -> Data
 
 
 def passes_threshold(devices: Column, sigma: Column, *, min_devices: int) -> Column:
-    """Looks at the noisy count only; 2.33 is the 99 % quantile of a normal distribution."""
-    return devices >= F.greatest(F.lit(float(min_devices)), F.lit(2.33) * sigma)
+    """Looks at the noisy count only; the same rule as `budget.threshold`."""
+    return devices >= F.greatest(F.lit(float(min_devices)), F.lit(THRESHOLD_SIGMAS) * sigma)
 
 
 def _people(cells: DataFrame, *, measure: str, min_devices: int) -> DataFrame:

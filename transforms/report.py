@@ -20,7 +20,7 @@ import vl_convert
 from markupsafe import Markup
 
 from transforms import pages
-from transforms.budget import epsilon, right_of_100
+from transforms.budget import epsilon, right_of_100, threshold
 from transforms.extrapolation import Z_95
 from transforms.risks import Attack, by_risk
 from transforms.tables import (
@@ -818,7 +818,7 @@ def _share(yes: tuple[float, float], no: tuple[float, float], *, min_devices: in
 
 
 def _is_shown(devices: float, sigma: float, *, min_devices: int) -> bool:
-    return devices >= max(float(min_devices), 2.33 * sigma)
+    return devices >= threshold(sigma, min_devices=min_devices)
 
 
 def _ledger(releases: pd.DataFrame) -> list[dict[str, Any]]:

@@ -104,14 +104,9 @@ class ColumnSource(_Section):
     column: str | None = None
     value: str | None = None
     encoding: Literal["hex", "base64"] | None = None
-    formats: tuple[str, ...] = ()
+    formats: tuple[str, ...] = Field(default=(), strict=False)
     timezone: str | None = None
     values: Mapping[str, float | int | str] = Field(default_factory=dict)
-
-    @field_validator("formats", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("timezone")
     @classmethod
@@ -227,14 +222,9 @@ class Participation(_Section):
     """
 
     rho: Rho
-    brands: tuple[BrandName, ...] = ()
+    brands: tuple[BrandName, ...] = Field(default=(), strict=False)
     rho_by_brand: Rho
     rho_cap: Rho
-
-    @field_validator("brands", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @property
     def spent(self) -> float:
@@ -254,14 +244,9 @@ class Privacy(_Section):
 
     rho_cap: Rho
     min_devices: int = Field(ge=10, le=100_000)
-    display_deltas: tuple[float, ...]
+    display_deltas: tuple[float, ...] = Field(strict=False)
     split: Mapping[str, MeasureBudget]
     participation: Participation
-
-    @field_validator("display_deltas", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("display_deltas")
     @classmethod

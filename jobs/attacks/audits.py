@@ -21,11 +21,7 @@ _MOST_DRAWS = 4_000_000
 
 def _audit(scene: Scene, runs: Runs, *, rho: float) -> Outcome:
     """ε (at the first delta of the settings) that the runs prove to be spent, 95 % sure."""
-    scores = (
-        attackers.membership_scores(seen, known=runs.known, added=runs.added, sigma=runs.sigma)
-        for seen in (runs.present, runs.absent)
-    )
-    mu = attackers.audited_mu(*scores, confidence=CONFIDENCE)
+    mu = attackers.audited_mu(*runs.membership_scores(), confidence=CONFIDENCE)
     delta = scene.night.settings.privacy.display_deltas[0]
 
     def epsilon(at: float) -> float:

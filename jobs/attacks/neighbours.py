@@ -14,12 +14,13 @@ from functools import reduce
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from scipy import sparse
 
+from jobs import releases
+from jobs.attacks.attackers import Floats, Integers, membership_scores
 from jobs.ingest_reference import stored_zones
 from jobs.publish_products import public_pairs
 from jobs.runtime import Night
@@ -29,14 +30,10 @@ from transforms.disclosure import UNITS
 from transforms.tables import (
     MEASURES,
     NIGHTLY_PRODUCTS,
-    PARTICIPANTS,
     RELEASES,
     VISITS,
     Measure,
 )
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 TARGET = "target"
 """The person who is in one input of two and not in the other."""
@@ -83,7 +80,7 @@ def attacked_mechanisms(night: Night) -> tuple[Mechanism, ...]:
     Several releases of a day are read together, as by somebody who has them all: their inverse
     variances add up.
     """
-    ledger = night.of_day(RELEASES).where(F.col("product") != PARTICIPANTS.product)
+    ledger = night.of_day(RELEASES).where(releases.is_nightly())
     released = {
         f"{row['product']}.{row.measure}": row
         for row in ledger.groupBy("product", "measure")
@@ -147,6 +144,14 @@ class Runs:
     known: Floats
     added: Floats
     sigma: Floats
+
+    def membership_scores(self) -> tuple[Floats, Floats]:
+        """The worst case's statistic of each run, with and without the target."""
+        with_target, without = (
+            membership_scores(seen, known=self.known, added=self.added, sigma=self.sigma)
+            for seen in (self.present, self.absent)
+        )
+        return with_target, without
 
 
 @dataclass(frozen=True)

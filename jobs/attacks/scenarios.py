@@ -37,14 +37,10 @@ def _by_auc(unprotected: Estimate, release: Estimate, rho: float) -> Attacked:
 
 
 def _membership(runs: Runs, *, releases: int = 1) -> Estimate:
-    scores = [
-        attackers.over_releases(
-            attackers.membership_scores(seen, known=runs.known, added=runs.added, sigma=runs.sigma),
-            releases=releases,
-        )
-        for seen in (runs.present, runs.absent)
-    ]
-    return attackers.auc(*scores)
+    present, absent = (
+        attackers.over_releases(scores, releases=releases) for scores in runs.membership_scores()
+    )
+    return attackers.auc(present, absent)
 
 
 def membership_of_worst_day(scene: Scene) -> Attacked:
