@@ -40,8 +40,9 @@ def ingest_decisions(night: Night) -> str:
         files = _unread(night, delivered).persist()
         news = _contents(night, delivered, files).persist()
         size = files.agg(F.count(F.lit(1)), F.sum("bytes")).first() or (0, 0)
-        told = _keep(night, news) if size[0] else "no new file"
-        changed = _reconsider(night, news, light=(size[1] or 0) < _LIGHT_BYTES)
+        light = (size[1] or 0) < _LIGHT_BYTES
+        told = _keep(night, F.broadcast(news) if light else news) if size[0] else "no new file"
+        changed = _reconsider(night, news, light=light)
         if size[0]:
             night.store.append(CONSENT_DELIVERIES, files.withColumn("read_at", F.lit(night.now())))
         news.unpersist()

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -45,3 +46,13 @@ def spark() -> Iterator[SparkSession]:
     session = spark_session(load_settings(conf), conf=conf, name="tests")
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_tables() -> Iterator[None]:
+    """What Delta remembers of a module's tables, some megabytes each, goes with the module."""
+    yield
+    session = SparkSession.getActiveSession()
+    if session is not None:
+        jvm: Any = session._jvm
+        jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()

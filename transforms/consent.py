@@ -66,7 +66,7 @@ def unseen(fresh: DataFrame, stored: DataFrame) -> DataFrame:
 
     Both have the columns of `consent.decisions`.
     """
-    known = stored.select(
+    known = stored.join(fresh.select("content"), on="content", how="left_semi").select(
         "content",
         F.col("received_at").alias("known_arrival"),
         F.col("first_seen_at").alias("known_since"),
