@@ -1,10 +1,11 @@
 """Write a demo world: landing files as an operator would deliver them, and the truth apart.
 
     python -m jobs.make_world --out DIR --subscribers 20000 --centres 26 --days 1 \\
-        --last-day YYYY-MM-DD --seed 7 [--geography FILE] [--replace]
+        --last-day YYYY-MM-DD --seed 7 [--geography FILE] [--scenario NAME] [--replace]
 
 DIR/landing is what the night reads, DIR/truth what nobody but a comparison reads, and
-DIR/world.json what both were made from. A world is written beside DIR and moved into place
+DIR/world.json what both were made from. A scenario is one of
+conf/scenarios.toml (or of --scenarios FILE). A world is written beside DIR and moved into place
 when it is whole. Exit 0: it is there (made now, or before from the same options); 1: it could
 not be written; 2: wrong usage.
 """
@@ -28,11 +29,14 @@ from transforms.errors import FootfallError, Misused
 from transforms.synthetic import ChunkDay, World, WorldOptions, world
 from transforms.synthetic_city import timezone
 from transforms.synthetic_days import PRESENCE
+from transforms.synthetic_people import HOMES
+from transforms.synthetic_scenarios import PLAIN, Scenario, scenarios
 
 GEOGRAPHY = Path("conf/demo_geography.toml")
+SCENARIOS = Path("conf/scenarios.toml")
 PARTS = ("landing", "truth")
 MARKER = "world.json"
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 TEXT_COLUMNS = ["subscriber_id", "cell_id", "event_type", "brand"]
 
 
@@ -71,17 +75,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--last-day", type=date.fromisoformat, help="default: yesterday")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--geography", type=Path, default=GEOGRAPHY)
+    parser.add_argument("--scenario", help="what differs from the plain demo world")
+    parser.add_argument("--scenarios", type=Path, default=SCENARIOS)
     parser.add_argument("--replace", action="store_true", help="a world of other options")
     return parser.parse_args(argv)
 
 
 def _geography(path: Path) -> tuple[dict[str, Any], str]:
     """The parsed geography file and its SHA-256."""
+    return _parsed(path, option="--geography")
+
+
+def scenarios_of(path: Path) -> dict[str, Scenario]:
+    """The scenarios of a file by name; raises `Misused` when it can't be read."""
+    return scenarios(_parsed(path, option="--scenarios")[0])
+
+
+def _parsed(path: Path, *, option: str) -> tuple[dict[str, Any], str]:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Misused(
-            "--geography",
+            option,
             found=f"{path} ({error.strerror})",
             expected="a readable TOML file",
             consequence="no world was written",
@@ -91,13 +106,29 @@ def _geography(path: Path) -> tuple[dict[str, Any], str]:
 
 def _options(arguments: argparse.Namespace, facts: dict[str, Any]) -> WorldOptions:
     today = datetime.now(timezone(facts)).date()
+    scenario = _scenario(arguments)
     return WorldOptions(
         subscribers=arguments.subscribers,
         centres=arguments.centres,
         days=arguments.days,
-        last_day=arguments.last_day or today - timedelta(days=1),
+        last_day=arguments.last_day or scenario.day or today - timedelta(days=1),
         seed=arguments.seed,
+        scenario=scenario,
     )
+
+
+def _scenario(arguments: argparse.Namespace) -> Scenario:
+    if arguments.scenario is None:
+        return PLAIN
+    known = scenarios_of(arguments.scenarios)
+    if arguments.scenario not in known:
+        raise Misused(
+            "--scenario",
+            found=repr(arguments.scenario),
+            expected=f"one of {', '.join(known)}",
+            consequence="no world was written",
+        )
+    return known[arguments.scenario]
 
 
 def _parameters(options: WorldOptions, geography_digest: str) -> dict[str, Any]:
@@ -110,6 +141,7 @@ def _parameters(options: WorldOptions, geography_digest: str) -> dict[str, Any]:
         "seed": options.seed,
         "market_share": options.market_share,
         "geography_sha256": geography_digest,
+        "scenario": json.loads(json.dumps(options.scenario.parameters())),
     }
 
 
@@ -188,11 +220,15 @@ def _write(drawn: World, root: Path) -> int:
     progress.done("outages", _write_table(drawn.outage_list(), outages))
     events = 0
     truth.mkdir()
-    with pq.ParquetWriter(truth / "zone_presence.parquet", PRESENCE) as presence:
+    with (
+        pq.ParquetWriter(truth / "zone_presence.parquet", PRESENCE) as presence,
+        pq.ParquetWriter(truth / "homes.parquet", HOMES) as homes,
+    ):
         for chunk in drawn.chunks():
             name = f"{chunk.number:04d}.parquet"
             _write_table(chunk.subscribers, landing / "subscribers" / name)
             _write_table(chunk.decisions, landing / "decisions" / name)
+            homes.write_table(chunk.homes)
             for chunk_day in chunk.days:
                 rows = _write_day(chunk_day, landing / "events", name)
                 presence.write_table(chunk_day.presence)

@@ -29,15 +29,24 @@ from transforms.synthetic_days import day_plan, presence_table
 from transforms.synthetic_events import by_arrival, events
 from transforms.synthetic_network import (
     Coverage,
+    Indoor,
     Network,
     Outages,
     cells_table,
     coverage,
+    indoor,
     network,
     outages,
     outages_table,
 )
-from transforms.synthetic_people import decisions_table, people, phones, subscribers_table
+from transforms.synthetic_people import (
+    decisions_table,
+    homes_table,
+    people,
+    phones,
+    subscribers_table,
+)
+from transforms.synthetic_scenarios import PLAIN, Scenario
 
 MOST_SUBSCRIBERS = 20_000_000
 MOST_DAYS = 366
@@ -58,6 +67,7 @@ class WorldOptions:
     seed: int
     market_share: float = 0.30
     subscribers_per_chunk: int = 10_000
+    scenario: Scenario = PLAIN
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -103,6 +113,7 @@ class Chunk:
     number: int
     subscribers: pa.Table
     decisions: pa.Table
+    homes: pa.Table
     days: Iterator[ChunkDay]
 
 
@@ -115,6 +126,7 @@ class World:
     network: Network
     coverage: Coverage
     outages: Outages
+    indoor: Indoor
     days: tuple[LocalDay, ...]
 
     def zones(self) -> dict[str, Any]:
@@ -136,6 +148,11 @@ class World:
             yield self.chunk(number)
 
     @cached_property
+    def _leaving(self) -> np.ndarray:
+        """Whether the scenario's opt-outs live in each area."""
+        return self.city.in_district(self.options.scenario.leaving)
+
+    @cached_property
     def _areas_of_people(self) -> np.ndarray:
         """The area number of everybody, in an order that says nothing."""
         numbers = np.arange(self.city.residents.size, dtype=np.int16)
@@ -155,12 +172,15 @@ class World:
             subscribers=end - begin,
             chunk=number,
             seed=seed,
+            crowded=options.scenario.crowded,
         )
         devices = phones(crowd, first_day=self.days[0].day, chunk=number, seed=seed)
 
         def days() -> Iterator[ChunkDay]:
             for day in self.days:
-                plan = day_plan(self.city, crowd, day, chunk=number, seed=seed)
+                plan = day_plan(
+                    self.city, crowd, day, chunk=number, seed=seed, scenario=options.scenario
+                )
                 made = events(
                     crowd,
                     devices,
@@ -168,6 +188,7 @@ class World:
                     self.network,
                     self.coverage,
                     self.outages,
+                    self.indoor,
                     chunk=number,
                     seed=seed,
                 )
@@ -182,22 +203,44 @@ class World:
         return Chunk(
             number=number,
             subscribers=subscribers_table(self.city, crowd, devices, chunk=number, seed=seed),
-            decisions=decisions_table(crowd, devices, list(self.days), chunk=number, seed=seed),
+            decisions=decisions_table(
+                crowd,
+                devices,
+                list(self.days),
+                chunk=number,
+                seed=seed,
+                leaving=self._leaving,
+                leaving_share=options.scenario.leaving_share,
+            ),
+            homes=homes_table(self.city, crowd),
             days=days(),
         )
 
 
 def world(facts: Mapping[str, Any], options: WorldOptions) -> World:
     """The world of a geography (the parsed geography file); ValueError when it is not one."""
-    land = geography(facts, centres=options.centres)
+    scenario = options.scenario
+    land = geography(scenario.facts(facts), centres=options.centres)
     town = city(land, population=options.population, seed=options.seed)
     days = tuple(local_day(day, timezone(facts)) for day in options.calendar())
-    cells = network(town, seed=options.seed)
+    mast = (
+        None if scenario.mast_beside is None else town.beside(scenario.mast_beside, scenario.mast_m)
+    )
+    cells = network(town, seed=options.seed, mast=mast)
+    dark = None if scenario.dark is None else (town.number(scenario.dark), scenario.dark_wall_h)
     return World(
         options=options,
         city=town,
         network=cells,
-        coverage=coverage(cells),
-        outages=outages(town, cells, days, seed=options.seed),
+        coverage=coverage(cells, shadowing_db=scenario.shadowing_db, seed=options.seed),
+        outages=outages(town, cells, days, seed=options.seed, dark=dark),
+        indoor=indoor(
+            town,
+            cells,
+            share=scenario.indoor_share,
+            leak_share=scenario.leak_share,
+            leak_m=scenario.leak_m,
+            seed=options.seed,
+        ),
         days=days,
     )

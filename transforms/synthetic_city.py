@@ -235,6 +235,41 @@ class City:
     block_y: np.ndarray
     block_cdf: np.ndarray
 
+    def number(self, zone_id: str) -> int:
+        """The number of a zone; ValueError for one that is not in the world."""
+        if zone_id not in self.zone_ids:
+            raise ValueError(f"zone {zone_id!r} is not among the world's {len(self.zone_ids)}")
+        return self.zone_ids.index(zone_id)
+
+    def beside(self, zone_id: str, metres: float) -> tuple[float, float]:
+        """The point that far east of a zone's middle, in metres on the plane."""
+        zone = self.number(zone_id)
+        return float(self.x_m[zone] + metres), float(self.y_m[zone])
+
+    def in_district(self, name: str | None) -> np.ndarray:
+        """Whether each area is nearest to the district of that name; nowhere without a name."""
+        names = [district.name for district in self.geography.districts]
+        if name is None:
+            return np.zeros(len(self.areas), dtype=bool)
+        if name not in names:
+            raise ValueError(f"district {name!r} is not among {names}")
+        x, y = self.geography.to_plane(*zip(*map(h3.h3_to_geo, self.areas), strict=True))
+        at_x, at_y = self.geography.to_plane(
+            [district.latitude for district in self.geography.districts],
+            [district.longitude for district in self.geography.districts],
+        )
+        nearest = np.hypot(x[:, None] - at_x, y[:, None] - at_y).argmin(axis=1)
+        return nearest == names.index(name)
+
+    def metres_outside(self, zone: int, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+        """How far points lie outside a zone's outline; 0 inside."""
+        outline = self.geography.zones[zone]
+        turn = np.radians(outline.rotation_deg)
+        east, north = x_m - self.x_m[zone], y_m - self.y_m[zone]
+        along = np.abs(east * np.cos(turn) + north * np.sin(turn)) - outline.width_m / 2
+        across = np.abs(north * np.cos(turn) - east * np.sin(turn)) - outline.depth_m / 2
+        return np.hypot(along.clip(0), across.clip(0))
+
     def point_inside(
         self, zone: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:

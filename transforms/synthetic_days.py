@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from transforms.synthetic_city import HOUR_S, NOWHERE, City, LocalDay, stream
 from transforms.synthetic_people import People
+from transforms.synthetic_scenarios import PLAIN, Scenario
 
 PRESENCE = pa.schema(
     [
@@ -132,19 +133,33 @@ class DayPlan:
         return x, y, zone
 
 
-def day_plan(city: City, people: People, day: LocalDay, *, chunk: int, seed: int) -> DayPlan:
+def day_plan(
+    city: City,
+    people: People,
+    day: LocalDay,
+    *,
+    chunk: int,
+    seed: int,
+    scenario: Scenario = PLAIN,
+) -> DayPlan:
     """Draw what a chunk's people do on a day."""
     rng = stream(seed, "day", chunk, day.day.toordinal())
     weekday = day.day.weekday()
     office = _office(people, day, rng)
+    closed = np.isin(city.zone_ids, scenario.closed)
     staff = _staff(city, people, day, rng)
+    staff = staff.only(~closed[staff.zone])
     busy = (staff,)
-    first = _first_visit(city, people, office, day, rng).apart_from(busy)
-    second = _second_visit(city, first, day, rng).apart_from((*busy, first))
+    first = _first_visit(city, people, office, day, rng, scenario).apart_from(busy)
+    first = first.only(~closed[first.zone])
+    second = _second_visit(city, first, day, rng, scenario).apart_from((*busy, first))
+    second = second.only(~closed[second.zone])
     exclusive = (*busy, first, second)
-    passing = _passing(city, people, office, day, rng).apart_from(exclusive)
+    passing = _passing(city, people, office, day, rng, scenario).apart_from(exclusive)
     crossing = _crossing(city, people, day, rng).apart_from((*exclusive, passing))
-    leisure = _leisure(people, office, day, rng).apart_from((*exclusive, passing, crossing))
+    leisure = _leisure(people, office, day, rng, scenario).apart_from(
+        (*exclusive, passing, crossing)
+    )
     nested = [_nested(city, visit, day, rng) for visit in (first, second)]
     lie_in = 1.3 * HOUR_S if weekday >= 5 else 0
     size = people.size
@@ -240,9 +255,11 @@ def _visit(
     way_s: np.ndarray,
     day: LocalDay,
     rng: np.random.Generator,
+    staying: float,
 ) -> Stays:
     """A visit from ``arrives`` (elapsed) that ends by itself or when the centre closes."""
-    dwell = rng.lognormal(np.log(DWELL_MEDIAN_S), DWELL_SPREAD, zone.size).clip(*DWELL_LIMITS_S)
+    usual = rng.lognormal(np.log(DWELL_MEDIAN_S), DWELL_SPREAD, zone.size)
+    dwell = (staying * usual).clip(*DWELL_LIMITS_S)
     closes = day.elapsed(city.closes_s[zone, day.day.weekday()])
     ends = np.minimum(arrives + dwell, closes)
     stays = _in_zone(city, "visitor", zone, (arrives, ends, way_s), rng)
@@ -250,7 +267,12 @@ def _visit(
 
 
 def _first_visit(
-    city: City, people: People, office: Stays, day: LocalDay, rng: np.random.Generator
+    city: City,
+    people: People,
+    office: Stays,
+    day: LocalDay,
+    rng: np.random.Generator,
+    scenario: Scenario,
 ) -> Stays:
     weekday = day.day.weekday()
     from_home = _distances_m(city, people.home_x, people.home_y)
@@ -266,12 +288,14 @@ def _first_visit(
     at_work = (arrives > office.start_s) & (arrives < office.end_s)
     person = np.arange(people.size)
     metres = np.where(at_work, from_work[person, zone], from_home[person, zone])
-    goes = rng.random(people.size) < VISITOR_SHARE[weekday] * people.shopper
-    stays = _visit(city, zone, arrives, _way_s(metres), day, rng)
+    goes = rng.random(people.size) < VISITOR_SHARE[weekday] * scenario.visiting * people.shopper
+    stays = _visit(city, zone, arrives, _way_s(metres), day, rng, scenario.staying)
     return stays.only(stays.present & goes & (city.closes_s[zone, weekday] > 0))
 
 
-def _second_visit(city: City, first: Stays, day: LocalDay, rng: np.random.Generator) -> Stays:
+def _second_visit(
+    city: City, first: Stays, day: LocalDay, rng: np.random.Generator, scenario: Scenario
+) -> Stays:
     """After some first visits another centre, soon after and not far away."""
     weekday = day.day.weekday()
     between = _distances_m(city, city.x_m, city.y_m)
@@ -282,13 +306,18 @@ def _second_visit(city: City, first: Stays, day: LocalDay, rng: np.random.Genera
     left = np.where(first.present, first.end_s, 0)
     arrives = left + way + rng.uniform(60, 1_800, zone.size)
     opens = day.elapsed(city.opens_s[zone, weekday])
-    stays = _visit(city, zone, arrives, way, day, rng)
+    stays = _visit(city, zone, arrives, way, day, rng, scenario.staying)
     goes = first.present & (rng.random(zone.size) < SECOND_VISIT_SHARE) & (arrives > opens)
     return stays.only(stays.present & goes & (odds[first.zone].sum(axis=1) > 0))
 
 
 def _passing(
-    city: City, people: People, office: Stays, day: LocalDay, rng: np.random.Generator
+    city: City,
+    people: People,
+    office: Stays,
+    day: LocalDay,
+    rng: np.random.Generator,
+    scenario: Scenario,
 ) -> Stays:
     """People who walk through a centre's outline on their way, open or not."""
     size = people.size
@@ -305,7 +334,8 @@ def _passing(
     strolls = day.elapsed(rng.triangular(8, 16, 22, size) * HOUR_S)
     begins = np.where(commutes, on_way, strolls)
     near = detour[np.arange(size), zone] < 4_000
-    passes = (rng.random(size) < PASSING_SHARE[day.day.weekday()]) & near
+    share = PASSING_SHARE[day.day.weekday()] * scenario.strolling
+    passes = (rng.random(size) < share) & near
     times = (begins, begins + rng.uniform(*PASSING_S, size), 360.0)
     return _in_zone(city, "passer_by", zone, times, rng).only(passes)
 
@@ -320,7 +350,9 @@ def _crossing(city: City, people: People, day: LocalDay, rng: np.random.Generato
     return _in_zone(city, "neighbour", zone, times, rng).only(crosses)
 
 
-def _leisure(people: People, office: Stays, day: LocalDay, rng: np.random.Generator) -> Stays:
+def _leisure(
+    people: People, office: Stays, day: LocalDay, rng: np.random.Generator, scenario: Scenario
+) -> Stays:
     """Friends, parks, errands: somewhere round home for 40 minutes to 4 hours."""
     size = people.size
     offset = rng.normal(0, LEISURE_RADIUS_M, (2, size))
@@ -335,7 +367,8 @@ def _leisure(people: People, office: Stays, day: LocalDay, rng: np.random.Genera
         people.home_y + offset[1],
         np.full(size, NOWHERE),
     )
-    return stays.only((rng.random(size) < LEISURE_SHARE) & (ends > begins)).apart_from([office])
+    goes = rng.random(size) < LEISURE_SHARE * scenario.strolling
+    return stays.only(goes & (ends > begins)).apart_from([office])
 
 
 def _nested(city: City, visit: Stays, day: LocalDay, rng: np.random.Generator) -> Stays:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from transforms.synthetic_city import HOUR_S, NOWHERE, stream
 from transforms.synthetic_days import DayPlan
-from transforms.synthetic_network import Coverage, Network, Outages, retired_id
+from transforms.synthetic_network import Coverage, Indoor, Network, Outages, retired_id
 from transforms.synthetic_people import BRANDS, People, Phones
 
 EVENTS = pa.schema(
@@ -32,7 +32,6 @@ ZONE_SESSIONS_PER_HOUR = 3.0
 BURST_END_CHANCE = 0.6
 BURST_STEP_S = 45
 CROSSING_HANDOVER_SHARE = 0.8
-INDOOR_SHARE = 0.85
 FICKLE_SHARE = 0.12
 
 BRANDLESS_SHARE = 0.05
@@ -84,6 +83,7 @@ def events(
     network: Network,
     coverage: Coverage,
     outages: Outages,
+    indoor: Indoor,
     *,
     chunk: int,
     seed: int,
@@ -92,7 +92,7 @@ def events(
     rng = stream(seed, "events", chunk, plan.day.day.toordinal())
     moments = _moments(people, plan, rng)
     x, y, zone = plan.where(people, moments.person, moments.at_s)
-    cell = _serving_cells(network, coverage, moments, x, y, zone, rng)
+    cell = _serving_cells(network, coverage, indoor, moments, x, y, zone, rng)
     time_us = plan.day.utc_us(moments.at_s)
     heard = ~outages.silences(cell, time_us)
     awake = _awake(plan, moments)
@@ -190,6 +190,7 @@ def _crossings(
 def _serving_cells(
     network: Network,
     coverage: Coverage,
+    indoor: Indoor,
     moments: _Moments,
     x_m: np.ndarray,
     y_m: np.ndarray,
@@ -202,14 +203,11 @@ def _serving_cells(
     fickle = np.flatnonzero(rng.random(luck.size) < FICKLE_SHARE)
     luck[fickle] = rng.random(fickle.size)
     cell = coverage.serving(x_m, y_m, luck)
-    within = np.flatnonzero(zone != NOWHERE)
-    indoors = within[
-        (network.indoor_count[zone[within]] > 0)
-        & (rng.random(sessions)[moments.session[within]] < INDOOR_SHARE)
-    ]
-    count = network.indoor_count[zone[indoors]]
+    caught = indoor.caught(network, x_m, y_m, zone, rng.random(sessions)[moments.session])
+    indoors = np.flatnonzero(caught != NOWHERE)
+    count = network.indoor_count[caught[indoors]]
     pick = (rng.random(sessions)[moments.session[indoors]] * count).astype(np.int64)
-    cell[indoors] = network.indoor_first[zone[indoors]] + pick
+    cell[indoors] = network.indoor_first[caught[indoors]] + pick
     return cell
 
 

@@ -43,12 +43,14 @@ TILE_M = 100
 HALF_WIDTH_M = 24_000
 CANDIDATE_SITES = 8
 CANDIDATES = 3
+INDOOR_SHARE = 0.85
 OUTSIDE_PENALTY_DB = 15.0
 FADING_DB = 5.0
 
 RETIRED_SHARE = 0.01
 DOUBLED_ROWS = 5
 STRAY_OUTAGES = 3
+MAST_RANGE_M = (350, 500)
 NIGHT_OUTAGE_WALL_S = (2 * 3600, 4 * 3600)
 
 
@@ -116,8 +118,11 @@ class Outages:
         return silenced
 
 
-def network(city: City, *, seed: int) -> Network:
-    """Three sectors on every site, sites denser in the centre, and the centres' indoor cells."""
+def network(city: City, *, seed: int, mast: tuple[float, float] | None = None) -> Network:
+    """Three sectors on every site, sites denser in the centre, and the centres' indoor cells.
+
+    With a ``mast`` there is one site more, there, and nothing else differs.
+    """
     rng = stream(seed, "network")
     site_x, site_y, spacing = _sites(rng)
     count = site_x.size
@@ -127,6 +132,13 @@ def network(city: City, *, seed: int) -> Network:
     technology = rng.choice(len(TECHNOLOGIES), count, p=TECHNOLOGY_SHARES)
     indoor_zone, indoor_x, indoor_y = _indoor_cells(city, rng)
     indoor = indoor_zone.size
+    if mast is not None:
+        own = stream(seed, "mast")
+        site_x, site_y = np.append(site_x, mast[0]), np.append(site_y, mast[1])
+        azimuth = np.concatenate([azimuth, [own.uniform(0, 120) + np.array([0, 120, 240])]])
+        beamwidth = np.concatenate([beamwidth, own.uniform(65, 120, (1, 3))])
+        reach = np.concatenate([reach, own.uniform(*MAST_RANGE_M, (1, 3))])
+        technology, count = np.append(technology, 0), count + 1
     names = [f"26203-{site:05d}-{sector}" for site in range(count) for sector in (1, 2, 3)]
     counts = np.bincount(indoor_zone, minlength=len(city.zone_ids))
     return Network(
@@ -172,8 +184,68 @@ def _indoor_cells(
     return zone, *city.point_inside(zone, rng)
 
 
-def coverage(network: Network) -> Coverage:
-    """The best sectors of every tile, by path loss, antenna pattern and range."""
+@dataclass(frozen=True)
+class Indoor:
+    """What indoor cells catch: the share of the sessions in each zone, and of those outside up to
+    ``leak_m`` metres from it. ``city`` has the outlines.
+    """
+
+    city: City
+    share: np.ndarray
+    leak_share: float
+    leak_m: float
+
+    def caught(
+        self, network: Network, x_m: np.ndarray, y_m: np.ndarray, zone: np.ndarray, luck: np.ndarray
+    ) -> np.ndarray:
+        """The zone whose indoor cells serve each position, or NOWHERE; ``luck`` in [0, 1)."""
+        caught = np.full(zone.size, NOWHERE)
+        within = np.flatnonzero(zone != NOWHERE)
+        has = network.indoor_count[zone[within]] > 0
+        inside = within[has & (luck[within] < self.share[zone[within]])]
+        caught[inside] = zone[inside]
+        if self.leak_share == 0:
+            return caught
+        # Inside a centre without indoor cells the neighbour's are heard, too.
+        open_air = np.flatnonzero((caught == NOWHERE) & (luck < self.leak_share))
+        for number in np.flatnonzero((network.indoor_count > 0) & (self.city.parent == NOWHERE)):
+            outline = self.city.geography.zones[number]
+            reach = np.hypot(outline.width_m, outline.depth_m) / 2 + self.leak_m
+            x, y = x_m[open_air], y_m[open_air]
+            near = (np.abs(x - self.city.x_m[number]) < reach) & (
+                np.abs(y - self.city.y_m[number]) < reach
+            )
+            near &= zone[open_air] != number
+            rows = open_air[near]
+            outside = self.city.metres_outside(int(number), x_m[rows], y_m[rows])
+            caught[rows[outside <= self.leak_m]] = number
+        return caught
+
+
+def indoor(
+    city: City,
+    network: Network,
+    *,
+    share: tuple[float, float] | None,
+    leak_share: float,
+    leak_m: float,
+    seed: int,
+) -> Indoor:
+    """How well the indoor cells of each zone catch those inside, drawn between two shares."""
+    zones = len(city.zone_ids)
+    shares = np.full(zones, INDOOR_SHARE)
+    if share is not None:
+        shares = stream(seed, "indoor").uniform(*share, zones)
+    return Indoor(city, shares, leak_share, leak_m)
+
+
+def coverage(network: Network, *, shadowing_db: float = 0.0, seed: int = 0) -> Coverage:
+    """The best sectors of every tile, by path loss, antenna pattern, range and what stands between.
+
+    ``shadowing_db`` is the standard deviation of what obstacles add to each sector's signal in each
+    tile (log-normal shadowing).
+    """
+    shadows = stream(seed, "shadows")
     sectors = network.sectors
     sites = KDTree(np.stack([network.x_m[:sectors:3], network.y_m[:sectors:3]], axis=1))
     middles = np.arange(-HALF_WIDTH_M, HALF_WIDTH_M, TILE_M) + TILE_M / 2
@@ -183,6 +255,8 @@ def coverage(network: Network) -> Coverage:
         near = sites.query(np.stack([x_m, y_m], axis=1), k=CANDIDATE_SITES)[1]
         sector = (3 * near[:, :, None] + np.arange(3)).reshape(x_m.size, -1)
         level = _level_db(network, sector, x_m[:, None], y_m[:, None])
+        if shadowing_db:
+            level += shadows.normal(0, shadowing_db, level.shape)
         best = np.argpartition(-level, CANDIDATES, axis=1)[:, :CANDIDATES]
         level = np.take_along_axis(level, best, axis=1)
         order = np.argsort(-level, axis=1, kind="stable")
@@ -206,14 +280,20 @@ def _level_db(network: Network, sector: np.ndarray, x_m: np.ndarray, y_m: np.nda
     return -loss - pattern - OUTSIDE_PENALTY_DB * outside
 
 
-def outages(city: City, network: Network, days: Sequence[LocalDay], *, seed: int) -> Outages:
-    """Every night all cells round the smallest centre are off air, and a few others at random."""
+def outages(
+    city: City,
+    network: Network,
+    days: Sequence[LocalDay],
+    *,
+    seed: int,
+    dark: tuple[int, tuple[int, int]] | None = None,
+) -> Outages:
+    """Every night all cells round the smallest centre are off air, and a few others at random.
+
+    With ``dark`` (a zone's number, wall hours from and to) so are, by day, all cells round it.
+    """
     centres = np.flatnonzero(city.parent == NOWHERE)
-    dark = centres[np.argmin(city.draw[centres])]
-    zone = city.geography.zones[dark]
-    reach = network.range_m + np.hypot(zone.width_m, zone.depth_m) / 2
-    distance = np.hypot(network.x_m - city.x_m[dark], network.y_m - city.y_m[dark])
-    round_it = np.flatnonzero((distance <= reach) | (network.indoor_zone == dark))
+    round_it = _cells_round(city, network, int(centres[np.argmin(city.draw[centres])]))
     cell, from_us, to_us = [], [], []
     for day in days:
         rng = stream(seed, "outages", day.day.toordinal())
@@ -226,7 +306,21 @@ def outages(city: City, network: Network, days: Sequence[LocalDay], *, seed: int
             np.full(round_it.size, day.utc_us(night[1])),
             day.utc_us(start + rng.uniform(3600, 6 * 3600, STRAY_OUTAGES).round()),
         ]
+        if dark is not None:
+            silent = _cells_round(city, network, dark[0])
+            window = day.elapsed(np.array(dark[1]) * 3600)
+            cell.append(silent)
+            from_us.append(np.full(silent.size, day.utc_us(window[0])))
+            to_us.append(np.full(silent.size, day.utc_us(window[1])))
     return Outages(np.concatenate(cell), np.concatenate(from_us), np.concatenate(to_us))
+
+
+def _cells_round(city: City, network: Network, number: int) -> np.ndarray:
+    """The cells whose range reaches a zone, and its indoor cells."""
+    zone = city.geography.zones[number]
+    reach = network.range_m + np.hypot(zone.width_m, zone.depth_m) / 2
+    distance = np.hypot(network.x_m - city.x_m[number], network.y_m - city.y_m[number])
+    return np.flatnonzero((distance <= reach) | (network.indoor_zone == number))
 
 
 def cells_table(city: City, network: Network, *, first_day: date, seed: int) -> pa.Table:

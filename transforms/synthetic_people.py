@@ -1,7 +1,9 @@
 """The people of the demo world, chunk by chunk: homes, work, habits, phones and decisions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +31,8 @@ DECISIONS = pa.schema(
     ]
 )
 
+HOMES = pa.schema([("person", pa.int64()), ("area", pa.string())])
+
 BRANDS = ("o2", "ALDI TALK", "Blau", "E-Plus", "AY YILDIZ", "simyo", "Tchibo Mobil", "FONIC")
 BRAND_SHARES = (0.44, 0.20, 0.15, 0.05, 0.04, 0.04, 0.04, 0.04)
 ROAMER_PREFIXES = ("43664", "33612", "44770", "48501", "39333")
@@ -54,6 +58,7 @@ REPEATED_SHARE = 0.03
 DECISION_AGE_DAYS = 400
 RECENT_SHARE = 0.08
 LATE_SHARE = 0.05
+LONG_AGO_DAYS = 90
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,24 @@ class Phones:
 
 
 def people(
-    city: City, areas: np.ndarray, *, first: int, subscribers: int, chunk: int, seed: int
+    city: City,
+    areas: np.ndarray,
+    *,
+    first: int,
+    subscribers: int,
+    chunk: int,
+    seed: int,
+    crowded: Mapping[str, float] = MappingProxyType({}),
 ) -> People:
-    """The people who live in ``areas`` (one area number per person)."""
+    """The people who live in ``areas`` (one area number per person).
+
+    ``crowded`` is the part of its area's residents that lives beside a centre, by zone id, where
+    it is not the usual one.
+    """
     rng = stream(seed, "people", chunk)
     size = areas.size
     home_x, home_y = _homes(city, areas, rng)
-    neighbour_zone = _neighbours(city, areas, rng)
+    neighbour_zone = _neighbours(city, areas, rng, crowded)
     near = np.flatnonzero(neighbour_zone != NOWHERE)
     home_x[near], home_y[near] = _beside(city, neighbour_zone[near], rng)
     works = rng.random(size) < WORKING_SHARE
@@ -152,14 +168,19 @@ def _homes(
     return city.block_x[areas, block] + jitter[0], city.block_y[areas, block] + jitter[1]
 
 
-def _neighbours(city: City, areas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _neighbours(
+    city: City, areas: np.ndarray, rng: np.random.Generator, crowded: Mapping[str, float]
+) -> np.ndarray:
     """The centre beside whose outline a person lives, or NOWHERE."""
     luck = rng.random(areas.size)
     zone = np.full(areas.size, NOWHERE)
     for area in np.unique(city.zone_area[city.zone_area != NOWHERE]):
         centres = np.flatnonzero((city.zone_area == area) & (city.parent == NOWHERE))
-        beside = np.flatnonzero((areas == area) & (luck < NEIGHBOUR_SHARE_OF_AREA * centres.size))
-        zone[beside] = rng.choice(centres, beside.size)
+        share = np.array(
+            [crowded.get(city.zone_ids[n], NEIGHBOUR_SHARE_OF_AREA) for n in centres.tolist()]
+        )
+        beside = np.flatnonzero((areas == area) & (luck < share.sum()))
+        zone[beside] = rng.choice(centres, beside.size, p=share / share.sum() if crowded else None)
     return zone
 
 
@@ -231,6 +252,15 @@ def subscribers_table(
     return pa.table(columns, schema=SUBSCRIBERS).take(pa.array(rng.permutation(rows.size)))
 
 
+def homes_table(city: City, people: People) -> pa.Table:
+    """The truth about homes: person, and the area each lives in."""
+    columns = {
+        "person": pa.array(people.first + np.arange(people.size)),
+        "area": pa.array(city.areas).take(pa.array(people.area)),
+    }
+    return pa.table(columns, schema=HOMES)
+
+
 @dataclass(frozen=True)
 class _Decisions:
     """Decisions as arrays; ``who`` is the number of the subscriber in the chunk."""
@@ -242,9 +272,19 @@ class _Decisions:
 
 
 def decisions_table(
-    people: People, phones: Phones, days: list[LocalDay], *, chunk: int, seed: int
+    people: People,
+    phones: Phones,
+    days: list[LocalDay],
+    *,
+    chunk: int,
+    seed: int,
+    leaving: np.ndarray | None = None,
+    leaving_share: float = 0.0,
 ) -> pa.Table:
     """Opt-outs, some taken back, status checks, unverified tries, repeats; in no order.
+
+    Of the subscribers in the areas that are ``leaving`` (a flag per area) ``leaving_share`` opted
+    out long before the first day.
 
     Everything is decided before the last local day ends and received at most 4 hours later.
     """
@@ -252,6 +292,12 @@ def decisions_table(
     end_us = int(days[-1].utc_us(days[-1].length_s))
     span_us = end_us - days[0].start_us
     made = [*_choices(people.subscribers, end_us, span_us, rng)]
+    if leaving is not None and leaving.any():
+        luck = stream(seed, "leaving", chunk).random(people.subscribers)
+        gone = np.flatnonzero(leaving[people.area[: people.subscribers]] & (luck < leaving_share))
+        long_ago = days[0].start_us - LONG_AGO_DAYS * 86_400_000_000
+        at = np.full(gone.size, long_ago)
+        made.append(_Decisions(gone, np.zeros(gone.size, int), np.ones(gone.size, bool), at))
     who, action, verified, decided = (
         np.concatenate([getattr(part, name) for part in made])
         for name in ("who", "action", "verified", "decided_us")
