@@ -19,7 +19,7 @@ DIST        ?= dist
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world night rewards report budget statement certificate erase expire
-.PHONY: attack notebooks test sensitivity leaks check zip clean
+.PHONY: attack notebooks test sensitivity leaks accuracy check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -76,6 +76,10 @@ sensitivity: $(READY) ## Search for a subscriber-day that changes more than is d
 leaks: SUBSCRIBERS = 50000
 leaks: $(READY) ## Search everything a night leaves for identities and keys: SUBSCRIBERS=50000
 	@$(BIN)/python -m pytest -s tests/test_leaks.py --subscribers $(SUBSCRIBERS)
+
+accuracy: $(READY) ## Hold published numbers against the truth of made worlds: SEEDS=5 SCENARIO=outage QUICK=1
+	@$(BIN)/python -m jobs.measure_accuracy $(if $(filter command line,$(origin SEEDS)),--seeds $(SEEDS)) \
+		$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(QUICK),--quick)
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

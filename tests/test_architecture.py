@@ -112,6 +112,29 @@ def test_the_noise_comes_from_opendp_and_from_nowhere_else() -> None:
     assert not {call for call in calls(path) if call.split(".")[-1] in {"rand", "randn", "uuid"}}
 
 
+def test_only_the_benchmark_reads_the_truth_of_a_made_world() -> None:
+    files = ("zone_presence", "homes.parquet")
+    knowing = {
+        f"{path.parent.name}.{path.stem}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and any(name in node.value for name in files)
+    }
+    assert knowing == {"jobs.make_world", "jobs.measure_accuracy"}
+
+
+def test_the_made_world_and_the_method_share_no_code() -> None:
+    made = {path for path in TRANSFORMS if path.stem.startswith("synthetic")}
+    neutral = {"transforms.synthetic", "transforms"}
+    for path in made:
+        own = {name for name in imports(path) if name.startswith("transforms")}
+        assert all(name.startswith(("transforms.synthetic",)) for name in own - neutral), path
+    for path in set(TRANSFORMS) - made:
+        assert not any(name.startswith("transforms.synthetic") for name in imports(path)), path
+
+
 # ------------------------------------------------------------------------------- pure transforms
 
 CLOCKS = {
