@@ -67,8 +67,8 @@ attack: $(READY) ## Attack a published night in every known way: DAY=2026-11-23 
 notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
-test: $(READY) ## Run all tests, in two processes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(READY) ## Run the tests, in two processes: LONG=1 (the longest, too)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(LONG),-m '')
 
 sensitivity: $(READY) ## Search for a subscriber-day that changes more than is declared: SEEDS=200
 	@$(BIN)/python -m pytest -n 2 --dist load tests/test_sensitivity.py --seeds $(SEEDS)

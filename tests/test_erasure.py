@@ -332,8 +332,8 @@ def no_disk(*_: object, **__: object) -> None:
     ("where", "step", "person"),
     [
         (objections, "enter", BEN),
-        (Store, "delete_matching", CARLA),
-        (Store, "forget", DORA),
+        pytest.param(Store, "delete_matching", CARLA, marks=pytest.mark.long),
+        pytest.param(Store, "forget", DORA, marks=pytest.mark.long),
         (erasing, "_searched", EMIL),
     ],
     ids=["before the objection", "before any row is gone", "before old files", "before the search"],

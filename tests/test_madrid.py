@@ -159,11 +159,13 @@ def test_every_row_of_ten_people_is_accounted_for(bronze: Ran) -> None:
 # --- in volume --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_night_in_volume_ends_well(in_volume: Ran) -> None:
     assert in_volume.exit_code == 0
     assert_files_were_read_in_place(in_volume)
 
 
+@pytest.mark.long
 def test_every_row_in_volume_is_accounted_for(in_volume: Ran, in_volume_exact: Exact) -> None:
     found = in_volume.accounting
     assert found == recounted(in_volume.madrid) == in_volume_exact.accounting
@@ -171,6 +173,7 @@ def test_every_row_in_volume_is_accounted_for(in_volume: Ran, in_volume_exact: E
     assert found["duplicate"] > 10_000
 
 
+@pytest.mark.long
 def test_both_spellings_of_a_time_are_read(in_volume: Ran) -> None:
     sample = in_volume.madrid.sample
     texts = sample.rows("mno_events", sample.day)["timestamp"].dropna()
@@ -178,6 +181,7 @@ def test_both_spellings_of_a_time_are_read(in_volume: Ran) -> None:
     assert rejected(in_volume.night)["no_time"] == 0
 
 
+@pytest.mark.long
 def test_places_stays_and_sums_in_volume_are_those_of_the_oracle(
     in_volume: Ran, in_volume_exact: Exact
 ) -> None:

@@ -43,6 +43,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ------------------------------------------------------------------------------ step by step
 
 
+@pytest.mark.long
 def test_every_step_of_a_night_runs_alone(
     landing: Path, spark: SparkSession, tmp_path: Path
 ) -> None:
