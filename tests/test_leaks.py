@@ -282,15 +282,17 @@ def test_extremes_in_the_log_of_a_published_table_are_those_of_published_numbers
     """
     folder = submitted.published / product.table.path
     declared = {column.name for column in product.table.columns}
-    numbers = 0
+    numbers = published = 0
     for file, said in statistics(folder):
         rows = pq.read_table(folder / file, partitioning=None)
         assert set(said) <= declared
+        published += pc.sum(pc.equal(rows["status"], "published")).as_py()
         for name, (least, most) in said.items():
             if pa.types.is_floating(rows[name].type):
                 assert pc.min_max(rows[name]).as_py() == {"min": least, "max": most}
                 numbers += 1
-    assert numbers > 0
+    # In a small world it is up to the noise whether anything of a product is above its threshold.
+    assert bool(numbers) == bool(published)
 
 
 def statistics(folder: Path) -> Iterator[tuple[str, dict[str, tuple[object, object]]]]:
