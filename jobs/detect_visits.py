@@ -15,9 +15,11 @@ from jobs.runtime import Night, run_job
 from transforms import consent, events, network, pseudonyms, quarantine, visits
 from transforms.days import LocalDay
 from transforms.errors import Failed
+from transforms.settings import Visits
 from transforms.tables import (
     CONSENT_PERIODS,
     QUARANTINE,
+    REFERENCE_CELL_REACH,
     REFERENCE_CELL_ZONES,
     REFERENCE_CELLS,
     REJECTED,
@@ -165,19 +167,23 @@ def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -
 
 
 def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
-    rules = night.settings.visits
+    cell_zones = night.of_day(REFERENCE_CELL_ZONES)
+    rules = rules_of(night.settings.visits)
     stays = visits.stays(
         accepted,
-        night.of_day(REFERENCE_CELL_ZONES).drop("day"),
-        max_gap_s=rules.max_gap * 60,
-        min_dwell_s=rules.min_dwell * 60,
-        max_dwell_s=rules.max_dwell * 60,
+        cell_zones,
+        night.of_day(REFERENCE_CELL_REACH),
+        rules=rules,
+        day_start=night.day.start,
+        day_end=night.day.end,
     )
     areas = network.sound(night.landing.judged_residents())
-    homes = visits.home_areas(accepted, cells, areas, timezone=night.settings.timezone)
+    homes = visits.homes(accepted, cells, areas, timezone=night.settings.timezone)
     night.key.make()
-    pseudonymous = visits.with_home(stays, homes).transform(
-        pseudonyms.pseudonymised, read_key=night.key
+    pseudonymous = (
+        visits.with_home(stays, homes)
+        .transform(visits.with_kind, cell_zones, rules=rules)
+        .transform(pseudonyms.pseudonymised, read_key=night.key)
     )
     night.store.replace(
         VISITS, pseudonymous.withColumn("day", F.lit(night.day.date)), day=night.day.date
@@ -185,6 +191,18 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
     stored = night.of_day(VISITS)
     quality.record(
         night, quality.examined(stored, quality.visit_expectations(), subject=VISITS.name)
+    )
+
+
+def rules_of(chosen: Visits) -> visits.Rules:
+    """The rules of the settings, in seconds."""
+    return visits.Rules(
+        max_gap_s=chosen.max_gap * 60,
+        max_reach_s=chosen.max_reach * 60,
+        min_share=chosen.min_share,
+        min_dwell_s=chosen.min_dwell * 60,
+        max_dwell_s=chosen.max_dwell * 60,
+        crossings=chosen.crossings,
     )
 
 

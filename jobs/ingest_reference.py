@@ -15,7 +15,12 @@ from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import geography, network
 from transforms.errors import Failed
-from transforms.tables import REFERENCE_CELL_ZONES, REFERENCE_CELLS, REFERENCE_ZONES
+from transforms.tables import (
+    REFERENCE_CELL_REACH,
+    REFERENCE_CELL_ZONES,
+    REFERENCE_CELLS,
+    REFERENCE_ZONES,
+)
 from transforms.wording import few, shown
 
 _NAMED_AT_MOST = 5
@@ -33,14 +38,25 @@ def ingest_reference(night: Night) -> str:
     pairs = geography.cell_zones(
         stored_cells,
         zones,
+        indoor_zone_ids=_indoor_zone_ids(stored_cells),
         resolution=place.h3_resolution,
         zone_attraction=place.zone_attraction,
         min_presence=place.min_presence,
     )
-    night.store.replace(REFERENCE_CELL_ZONES, pairs.withColumn("day", day), day=night.day.date)
+    dated = pairs.withColumn("day", day).persist()
+    tells = F.col("probability").isNotNull()
+    night.store.replace(REFERENCE_CELL_ZONES, dated.where(tells), day=night.day.date)
+    night.store.replace(REFERENCE_CELL_REACH, dated.where(~tells), day=night.day.date)
+    dated.unpersist()
     stored_pairs = night.of_day(REFERENCE_CELL_ZONES)
     _name_unseen(night)
     return f"{len(zones)} zones, {stored_cells.count():,} cells, {stored_pairs.count():,} pairs"
+
+
+def _indoor_zone_ids(cells: DataFrame) -> list[str]:
+    """The zones that have an indoor cell."""
+    indoor = cells.where(F.col("indoor_zone_id").isNotNull()).select("indoor_zone_id").distinct()
+    return [row.indoor_zone_id for row in indoor.collect()]
 
 
 def _zones(night: Night) -> list[geography.Zone]:

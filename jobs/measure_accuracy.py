@@ -1,7 +1,7 @@
 """Hold published numbers against the truth of made worlds: error, bias, coverage, and the floor.
 
-    python -m jobs.measure_accuracy [--seeds 5] [--subscribers 200000] [--scenario NAME …]
-        [--out build/accuracy] [--quick]
+    python -m jobs.measure_accuracy [--seeds 5] [--first-seed 1] [--subscribers 200000]
+        [--scenario NAME …] [--out build/accuracy] [--quick]
 
 Each world is a scenario of conf/scenarios.toml and a seed. It is made, a whole night runs over it,
 and what that published is compared with what people really did. Beside it, for the same cells:
@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(argv: Sequence[str] | None) -> Plan:
     parser = argparse.ArgumentParser(prog="measure_accuracy", description=(__doc__ or "")[:90])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=1, help="other worlds, to calibrate on")
     parser.add_argument("--subscribers", type=int, default=200_000)
     parser.add_argument("--scenario", action="append", help="only this one; may be repeated")
     parser.add_argument("--scenarios", type=Path, default=make_world.SCENARIOS)
@@ -101,7 +102,9 @@ def _plan(argv: Sequence[str] | None) -> Plan:
         )
     return Plan(
         scenarios=tuple(known[name] for name in chosen),
-        seeds=(1,) if options.quick else tuple(range(1, options.seeds + 1)),
+        seeds=tuple(
+            range(options.first_seed, options.first_seed + (1 if options.quick else options.seeds))
+        ),
         subscribers=QUICK_SUBSCRIBERS if options.quick else options.subscribers,
         out=options.out,
         conf=options.conf,

@@ -85,7 +85,7 @@ def event_expectations() -> list[Expectation]:
 
     columns = ("subscriber_id", "event_time", "cell_id")
     return [
-        gxe.ExpectTableColumnsToMatchSet(column_set=list(columns), severity="critical"),
+        gxe.ExpectTableColumnsToMatchSet(column_set=[*columns, "event_type"], severity="critical"),
         *[gxe.ExpectColumnValuesToNotBeNull(column=c, severity="critical") for c in columns],
     ]
 

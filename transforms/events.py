@@ -63,7 +63,7 @@ def settled(events: DataFrame, subscribers: DataFrame) -> DataFrame:
 
     events: subscriber_id, event_time, cell_id, event_type, all that `screened` let through;
     subscribers: subscriber_id, taking_part, left_out (why not), each id once.
-    -> subscriber_id, event_time, cell_id, outcome.
+    -> subscriber_id, event_time, cell_id, event_type, outcome.
     """
     in_order = Window.partitionBy("subscriber_id").orderBy("event_time", "cell_id", "event_type")
     same = ("event_time", "cell_id", "event_type")
@@ -78,6 +78,7 @@ def settled(events: DataFrame, subscribers: DataFrame) -> DataFrame:
         "subscriber_id",
         "event_time",
         "cell_id",
+        "event_type",
         F.coalesce(outcome, F.col("left_out")).alias("outcome"),
     )
 
@@ -101,5 +102,5 @@ def tallied(settled_events: DataFrame) -> DataFrame:
 
 
 def accepted(settled_events: DataFrame) -> DataFrame:
-    """The rows that count. -> subscriber_id, event_time, cell_id."""
+    """The rows that count. -> subscriber_id, event_time, cell_id, event_type."""
     return settled_events.where(F.col("outcome").isNull()).drop("outcome")

@@ -1,11 +1,11 @@
-"""Zones, cells and the ground between them: which zones a cell sees, and how much.
+"""Zones, cells and the ground between them: what a cell tells of a zone.
 
 Distances are great-circle metres (haversine) on the sphere of the IUGG mean radius; positions are
 WGS84 degrees. Hexagons are those of H3; this is the only module that knows H3.
 
-People are not spread evenly over a cell's footprint: a hexagon's weight falls off towards the edge
-of the range and rises with the attraction of the zone it belongs to. A zone's probability given a
-cell is its share of the weight of everything the cell covers.
+An indoor cell tells who is in its zone. Where a zone has none, its share of a cell's footprint
+tells how probable it is: people are not spread evenly, a hexagon's weight falls off towards the
+edge of the range and rises with the attraction of the zone it belongs to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
@@ -38,6 +38,8 @@ MAX_ZONE_KM2 = 1_000
 SUBJECT_LENGTH = 80
 
 CELL_ZONES_SCHEMA = "cell_id string, zone_id string, probability double"
+NESTED_SHARE = 0.9
+"""A zone with at least this part of its area in another one lies in it."""
 
 Floats = NDArray[np.float64]
 Hexagons = NDArray[np.uint64]
@@ -585,6 +587,23 @@ def presence(
     return {zone_id: p for zone_id, p in shares.items() if p > 0 and p >= min_presence}
 
 
+def reached(
+    ground: Ground, latitude: float | None, longitude: float | None, range_m: float | None
+) -> list[str]:
+    """Zones with a hexagon within the range of a cell, whichever way its antenna looks: walls
+    reflect, and no sector ends at its edge.
+    """
+    if not (_given(latitude) and _given(longitude) and _given(range_m) and range_m > 0):
+        return []
+    origin = _points(np.array([latitude]), np.array([longitude]))[:, 0]
+    near = np.flatnonzero(_distances_m(ground.middles, origin) <= range_m + ground.radii_m + 1)
+    return [
+        ground.zone_ids[zone]
+        for zone in near
+        if (_distances_m(ground.points[:, ground.members[zone]], origin) <= range_m).any()
+    ]
+
+
 def _open_weight(ground: Ground, cell: _Footprint) -> float:
     """The weight of the hexagons covered that belong to no zone (attraction 1)."""
     tiles = _tiles_around(cell, ground.tile_resolution)
@@ -618,25 +637,43 @@ def _given(value: float | None) -> TypeGuard[float]:
     return value is not None and not math.isnan(value)
 
 
+def nested(zones: Sequence[Zone]) -> dict[str, frozenset[str]]:
+    """The zones that each zone lies in (`NESTED_SHARE` of its area), itself included."""
+    outlines = [shapely.from_wkb(zone.wkb) for zone in zones]
+    around = {zone.zone_id: {zone.zone_id} for zone in zones}
+    for inner, outer in shapely.STRtree(outlines).query(outlines, predicate="intersects").T:
+        shared = shapely.intersection(outlines[inner], outlines[outer]).area
+        if shared >= NESTED_SHARE * outlines[inner].area:
+            around[zones[inner].zone_id].add(zones[outer].zone_id)
+    return {zone_id: frozenset(outer) for zone_id, outer in around.items()}
+
+
 def cell_zones(
     cells: DataFrame,
     zones: Sequence[Zone],
     *,
+    indoor_zone_ids: Collection[str],
     resolution: int,
     zone_attraction: float,
     min_presence: float,
 ) -> DataFrame:
-    """Which zones each cell sees: cell_id, zone_id, probability (0 to 1].
+    """What each cell tells of each zone it may be heard in: cell_id, zone_id, probability.
 
     ``cells`` has cell_id, latitude, longitude, azimuth_deg, beamwidth_deg (degrees), range_m and
-    indoor_zone_id. An indoor cell sees its zone alone; one of an unknown zone, and every other,
-    is judged by ``presence``. A cell that sees no zone has no row.
+    indoor_zone_id; ``indoor_zone_ids`` are the zones that have indoor cells.
+
+    ``probability`` is P(zone | cell), (0 to 1]. An indoor cell tells its zone, and those around it,
+    for certain. Where a zone has indoor cells, itself or in a zone nested in it, they alone tell of
+    it; elsewhere all cells do that have ``presence`` there. Null: the cell's range reaches the zone
+    and tells nothing, who is heard there may be in the zone or not. A cell out of reach has no row.
     """
     land = ground(zones, resolution=resolution, zone_attraction=zone_attraction)
+    around = nested(zones)
+    told_indoors = frozenset().union(*(around[zone] for zone in indoor_zone_ids if zone in around))
 
     def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield _seen(batch, land, min_presence)
+            yield _told(batch, land, around, told_indoors, min_presence)
 
     geometry = ("latitude", "longitude", "azimuth_deg", "beamwidth_deg", "range_m")
     # Bands of a tenth of a degree, west to east: neighbours share their tiles, and there are some
@@ -655,20 +692,29 @@ def cell_zones(
     )
 
 
-def _seen(batch: pa.RecordBatch, land: Ground, min_presence: float) -> pa.RecordBatch:
+def _told(
+    batch: pa.RecordBatch,
+    land: Ground,
+    around: Mapping[str, frozenset[str]],
+    told_indoors: frozenset[str],
+    min_presence: float,
+) -> pa.RecordBatch:
     cell_ids: list[str] = []
     zone_ids: list[str] = []
-    probabilities: list[float] = []
-    known = frozenset(land.zone_ids)
+    probabilities: list[float | None] = []
     for row in batch.to_pylist():
         cell_id, indoor_zone_id = row.pop("cell_id"), row.pop("indoor_zone_id")
-        if indoor_zone_id in known:
-            seen = {indoor_zone_id: 1.0}
+        told: dict[str, float]
+        if indoor_zone_id in around:
+            told = dict.fromkeys(sorted(around[indoor_zone_id]), 1.0)
         else:
             seen = presence(land, **row, min_presence=min_presence)
-        cell_ids += [cell_id] * len(seen)
-        zone_ids += seen.keys()
-        probabilities += seen.values()
+            told = {zone: share for zone, share in seen.items() if zone not in told_indoors}
+        heard = reached(land, row["latitude"], row["longitude"], row["range_m"])
+        of_cell: dict[str, float | None] = {**dict.fromkeys(heard), **told}
+        cell_ids += [cell_id] * len(of_cell)
+        zone_ids += of_cell.keys()
+        probabilities += of_cell.values()
     return pa.RecordBatch.from_arrays(
         [
             pa.array(cell_ids, pa.string()),

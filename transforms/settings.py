@@ -181,11 +181,17 @@ class Place(_Section):
 
 
 class Visits(_Section):
-    """Minutes: the silence that ends a stay, the shortest and the longest visit."""
+    """Minutes: the silence that ends a stay, how far a stay reaches into the silence round it, the
+    shortest and the longest visit. `min_share`: of what is heard during a stay, in the zone;
+    `crossings`: types of events that happen when a phone changes cells.
+    """
 
     max_gap: int = Field(gt=0, le=24 * 60)
+    max_reach: int = Field(ge=0, le=24 * 60)
     min_dwell: int = Field(gt=0, le=24 * 60)
     max_dwell: int = Field(gt=0, le=24 * 60)
+    min_share: float = Field(ge=0, le=1)
+    crossings: tuple[str, ...] = Field(strict=False)
 
     @field_validator("max_dwell")
     @classmethod

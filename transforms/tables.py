@@ -12,7 +12,7 @@ from typing import Literal
 
 from pyspark.sql import types as T
 
-METHOD_VERSION = "1"
+METHOD_VERSION = "2"
 ELSEWHERE = "elsewhere"
 UNKNOWN_AREA = "unknown"
 OUTSIDE_AREA = "outside"
@@ -264,7 +264,7 @@ REFERENCE_ZONES = Table(
 REFERENCE_CELL_ZONES = Table(
     "reference.cell_zones",
     "restricted",
-    "Probability of being in a zone when a cell serves, P(zone | cell).",
+    "Cells that tell of a zone: the probability of being in it when one serves, P(zone | cell).",
     (
         _day(),
         Column("cell_id", _string, "cell"),
@@ -274,6 +274,18 @@ REFERENCE_CELL_ZONES = Table(
     key=("day", "cell_id", "zone_id"),
     partitioned_by=("day",),
     checks={"is_probability": "probability > 0 AND probability <= 1"},
+)
+REFERENCE_CELL_REACH = Table(
+    "reference.cell_reach",
+    "restricted",
+    "Cells that are heard in a zone and round it: they put no phone into it and none out of it.",
+    (
+        _day(),
+        Column("cell_id", _string, "cell"),
+        Column("zone_id", _string, "zone within the cell's range"),
+    ),
+    key=("day", "cell_id", "zone_id"),
+    partitioned_by=("day",),
 )
 CONSENT_PERIODS = Table(
     "consent.periods",
@@ -792,6 +804,7 @@ TABLES = (
     REFERENCE_CELLS,
     REFERENCE_ZONES,
     REFERENCE_CELL_ZONES,
+    REFERENCE_CELL_REACH,
     CONSENT_DELIVERIES,
     CONSENT_DECISIONS,
     CONSENT_PERIODS,

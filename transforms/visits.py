@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -15,83 +18,161 @@ def seconds_between(start: Column, end: Column) -> Column:
     return (F.unix_micros(end) - F.unix_micros(start)) / F.lit(1_000_000.0)
 
 
-def kind_of(dwell_s: Column, *, min_dwell_s: int, max_dwell_s: int) -> Column:
-    """`pass_by`, `visit` or `resident` by the length of a stay in seconds."""
-    return (
-        F.when(dwell_s < min_dwell_s, F.lit("pass_by"))
-        .when(dwell_s <= max_dwell_s, F.lit("visit"))
-        .when(dwell_s > max_dwell_s, F.lit("resident"))
-    )
+@dataclass(frozen=True)
+class Rules:
+    """How stays are told from events. Durations in seconds.
+
+    max_gap_s: the silence that ends a stay; max_reach_s: how far at most a stay reaches into the
+    time before its first and after its last sighting; min_share: the least part of what is heard
+    from the first to the last sighting that must be in the zone; min_dwell_s, max_dwell_s: the
+    shortest and the longest visit; crossings: types of events that happen when a phone changes
+    cells.
+    """
+
+    max_gap_s: int
+    max_reach_s: int
+    min_share: float
+    min_dwell_s: int
+    max_dwell_s: int
+    crossings: tuple[str, ...] = ()
 
 
 def stays(
     events: DataFrame,
     cell_zones: DataFrame,
+    cell_reach: DataFrame,
     *,
-    max_gap_s: int,
-    min_dwell_s: int,
-    max_dwell_s: int,
+    rules: Rules,
+    day_start: datetime,
+    day_end: datetime,
 ) -> DataFrame:
-    """Maximal runs of consecutive events whose cells all see a zone.
+    """Where each subscriber stayed, from when to when, and how probably.
 
-    events: subscriber_id, event_time, cell_id; cell_zones: cell_id, zone_id, probability.
-    -> subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence, kind.
+    events: subscriber_id, event_time, cell_id, event_type; cell_zones: cell_id, zone_id,
+    probability; cell_reach: cell_id, zone_id; the local day is [day_start, day_end), UTC.
+    -> subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence.
+
+    An event at a cell that tells of a zone is a *sighting* there. One at a cell that only reaches
+    the zone says nothing; any other is *elsewhere*. A stay is a maximal run of sightings without
+    anything elsewhere and without a silence longer than `max_gap_s` between them: changing to and
+    fro between a zone's cells and those around it ends nothing (ping-pong). Runs in which less
+    than `min_share` of what was heard are sightings are of people next door.
+
+    The stay begins at its first sighting if that is a crossing, else half-way between it and the
+    last event elsewhere, but no more than `max_reach_s` before it: without knowing more, each
+    moment of coming is as likely as another. It ends in the same way. `presence` is the highest
+    probability of its sightings.
     """
     return (
-        events.transform(_numbered, max_gap_s=max_gap_s)
-        .transform(_sightings, cell_zones=cell_zones)
-        .transform(_runs)
-        .withColumn("dwell_s", seconds_between(F.col("arrived_at"), F.col("left_at")))
-        .withColumn(
-            "kind", kind_of(F.col("dwell_s"), min_dwell_s=min_dwell_s, max_dwell_s=max_dwell_s)
-        )
+        events.transform(_numbered, max_gap_s=rules.max_gap_s)
+        .transform(_heard, pairs=_pairs(cell_zones, cell_reach))
+        .transform(_runs, crossings=rules.crossings)
+        .where(F.col("sightings") >= F.lit(rules.min_share) * F.col("heard"))
+        .transform(_reaching, rules=rules, day_start=day_start, day_end=day_end)
+    )
+
+
+def _pairs(cell_zones: DataFrame, cell_reach: DataFrame) -> DataFrame:
+    """-> cell_id, zone_id, probability (null: tells nothing)."""
+    nothing = F.lit(None).cast("double").alias("probability")
+    return cell_zones.select("cell_id", "zone_id", "probability").unionByName(
+        cell_reach.select("cell_id", "zone_id", nothing)
     )
 
 
 def _numbered(events: DataFrame, *, max_gap_s: int) -> DataFrame:
-    """Events with `position`: consecutive numbers, with one left out at each long silence."""
+    """Events with `position`: consecutive numbers, with one left out at each long silence; and
+    with the instants of the events before and after.
+    """
     in_order = Window.partitionBy("subscriber_id").orderBy("event_time", "cell_id")
     so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    silence_us = F.unix_micros("event_time") - F.unix_micros(F.lag("event_time").over(in_order))
-    is_break = F.when(silence_us > max_gap_s * 1_000_000, F.lit(1)).otherwise(F.lit(0))
-    return events.withColumn("is_break", is_break).select(
+    at = F.unix_micros("event_time")
+    before, after = F.lag(at).over(in_order), F.lead(at).over(in_order)
+    is_break = F.when(at - before > max_gap_s * 1_000_000, F.lit(1)).otherwise(F.lit(0))
+    return events.select(
         "subscriber_id",
         "event_time",
         "cell_id",
-        (F.row_number().over(in_order) + F.sum("is_break").over(so_far)).alias("position"),
+        "event_type",
+        at.alias("at"),
+        before.alias("before"),
+        after.alias("after"),
+        is_break.alias("is_break"),
+        F.row_number().over(in_order).alias("number"),
+    ).withColumn("position", F.col("number") + F.sum("is_break").over(so_far))
+
+
+def _heard(events: DataFrame, *, pairs: DataFrame) -> DataFrame:
+    """One row per event and zone that its cell tells of or reaches."""
+    return events.join(F.broadcast(pairs), on="cell_id", how="inner").select(
+        "subscriber_id", "zone_id", "position", "at", "before", "after", "event_type", "probability"
     )
 
 
-def _sightings(events: DataFrame, *, cell_zones: DataFrame) -> DataFrame:
-    """One row per event and zone its cell sees."""
-    return events.join(F.broadcast(cell_zones), on="cell_id", how="inner").select(
-        "subscriber_id", "zone_id", "position", "event_time", "probability"
-    )
+def _runs(heard: DataFrame, *, crossings: tuple[str, ...]) -> DataFrame:
+    """Gaps and islands: within a run, position and rank among what is heard of the zone keep step.
 
-
-def _runs(sightings: DataFrame) -> DataFrame:
-    """Gaps and islands: within a run, position and rank among the zone's sightings keep step."""
+    -> subscriber_id, zone_id, first, last (at, crosses), sightings, heard (from the first to the
+    last sighting), before, after (the events round the run), presence; runs with a sighting.
+    """
     of_zone = Window.partitionBy("subscriber_id", "zone_id").orderBy("position")
+    seen = F.col("probability").isNotNull()
+    crosses = F.coalesce(F.col("event_type").isin(list(crossings)), F.lit(False))
+    ranked = heard.select(
+        "subscriber_id",
+        "zone_id",
+        "position",
+        F.row_number().over(of_zone).alias("rank"),
+        "before",
+        "after",
+        "probability",
+        F.when(seen, F.struct("at", (~crosses).alias("stays"))).alias("coming"),
+        F.when(seen, F.struct("at", crosses.alias("crosses"))).alias("going"),
+        F.when(seen, F.col("position")).alias("sighted"),
+    )
     return (
-        sightings.withColumn("run", F.col("position") - F.row_number().over(of_zone))
+        ranked.withColumn("run", F.col("position") - F.col("rank"))
         .groupBy("subscriber_id", "zone_id", "run")
         .agg(
-            F.min("event_time").alias("arrived_at"),
-            F.max("event_time").alias("left_at"),
+            F.min("coming").alias("first"),
+            F.max("going").alias("last"),
+            F.count("sighted").alias("sightings"),
+            (F.max("sighted") - F.min("sighted") + 1).alias("heard"),
+            F.min_by("before", "position").alias("before"),
+            F.max_by("after", "position").alias("after"),
             F.max("probability").alias("presence"),
         )
-        .drop("run")
+        .where(F.col("sightings") > 0)
     )
 
 
-def home_areas(
-    events: DataFrame, cells: DataFrame, areas: DataFrame, *, timezone: str
+def _reaching(
+    runs: DataFrame, *, rules: Rules, day_start: datetime, day_end: datetime
 ) -> DataFrame:
-    """Area of the cell with most of a subscriber's events between 00:00 and 06:00 local.
+    """Runs as stays that reach into the silence round them, but not out of the day."""
+    most = F.lit(rules.max_reach_s * 1_000_000)
+    first, last = F.col("first.at"), F.col("last.at")
+    before = F.least(F.floor((first - F.col("before")) / 2), most)
+    after = F.least(F.floor((F.col("after") - last) / 2), most)
+    came = F.when(F.col("first.stays"), first - before).otherwise(first)
+    went = F.when(~F.col("last.crosses"), last + after).otherwise(last)
+    start, end = F.unix_micros(F.lit(day_start)), F.unix_micros(F.lit(day_end))
+    return runs.select(
+        "subscriber_id",
+        "zone_id",
+        F.timestamp_micros(F.greatest(came, start)).alias("arrived_at"),
+        F.timestamp_micros(F.least(went, end - 1)).alias("left_at"),
+        "presence",
+    ).withColumn("dwell_s", seconds_between(F.col("arrived_at"), F.col("left_at")))
+
+
+def homes(events: DataFrame, cells: DataFrame, areas: DataFrame, *, timezone: str) -> DataFrame:
+    """The cell with most of a subscriber's events between 00:00 and 06:00 local, and its area.
 
     events: subscriber_id, event_time, cell_id; cells: cell_id, area; areas: area, those that
-    have residents. -> subscriber_id, home_area (`outside` when not among `areas`). Subscribers
-    without an event in the night have no row: they are `unknown`.
+    have residents. -> subscriber_id, home_cell, home_area (`outside` when not among `areas`).
+    Subscribers without an event in the night have no row: theirs are unknown. Ties go to the
+    smallest area.
     """
     local_hour = F.hour(F.from_utc_timestamp("event_time", timezone))
     counted = (
@@ -103,11 +184,12 @@ def home_areas(
     with_residents = areas.select("area", F.lit(True).alias("has_residents"))
     return (
         counted.groupBy("subscriber_id")
-        .agg(F.min(F.struct(-F.col("events"), "area")).alias("most"))
-        .select("subscriber_id", F.col("most.area").alias("area"))
+        .agg(F.min(F.struct(-F.col("events"), "area", "cell_id")).alias("most"))
+        .select("subscriber_id", "most.area", F.col("most.cell_id").alias("home_cell"))
         .join(F.broadcast(with_residents), on="area", how="left")
         .select(
             "subscriber_id",
+            "home_cell",
             F.when(F.col("has_residents"), F.col("area"))
             .otherwise(F.lit(OUTSIDE_AREA))
             .alias("home_area"),
@@ -115,8 +197,42 @@ def home_areas(
     )
 
 
-def with_home(stays_of_day: DataFrame, homes: DataFrame) -> DataFrame:
-    """Stays with `home_area`, `unknown` where the night was silent."""
-    return stays_of_day.join(homes, on="subscriber_id", how="left").withColumn(
+def with_home(stays_of_day: DataFrame, homes_of_day: DataFrame) -> DataFrame:
+    """Stays with `home_cell`, null, and `home_area`, `unknown`, where the night was silent."""
+    return stays_of_day.join(homes_of_day, on="subscriber_id", how="left").withColumn(
         "home_area", F.coalesce("home_area", F.lit(UNKNOWN_AREA))
+    )
+
+
+def with_kind(stays_of_day: DataFrame, cell_zones: DataFrame, *, rules: Rules) -> DataFrame:
+    """Stays with `kind` in place of `home_cell`: `pass_by`, `visit` or `resident`, by their length,
+    but all those of a subscriber in a zone are `resident` where he or she
+
+    - spends the night at a cell that tells of the zone (neighbours), or
+    - is there, from the first stay to the last, for longer than `max_dwell_s`, at least half of it
+      in stays (staff, whose phones are silent or outside now and then).
+    """
+    of_person = Window.partitionBy("subscriber_id", "zone_id")
+    told_at_home = cell_zones.select(
+        F.col("cell_id").alias("home_cell"), "zone_id", F.lit(True).alias("lives_there")
+    )
+    span_s = seconds_between(F.min("arrived_at").over(of_person), F.max("left_at").over(of_person))
+    works_there = (span_s > rules.max_dwell_s) & (F.sum("dwell_s").over(of_person) * 2 >= span_s)
+    by_length = kind_of(
+        F.col("dwell_s"), min_dwell_s=rules.min_dwell_s, max_dwell_s=rules.max_dwell_s
+    )
+    belongs = F.coalesce("lives_there", F.lit(False)) | works_there
+    return (
+        stays_of_day.join(F.broadcast(told_at_home), on=["home_cell", "zone_id"], how="left")
+        .withColumn("kind", F.when(belongs, F.lit("resident")).otherwise(by_length))
+        .drop("home_cell", "lives_there")
+    )
+
+
+def kind_of(dwell_s: Column, *, min_dwell_s: int, max_dwell_s: int) -> Column:
+    """`pass_by`, `visit` or `resident` by the length of a stay in seconds."""
+    return (
+        F.when(dwell_s < min_dwell_s, F.lit("pass_by"))
+        .when(dwell_s <= max_dwell_s, F.lit("visit"))
+        .when(dwell_s > max_dwell_s, F.lit("resident"))
     )
