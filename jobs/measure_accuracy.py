@@ -37,11 +37,13 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs import make_world
+from jobs.publish_products import told_indoors
 from jobs.run_night import run_night
 from jobs.runtime import Night, exit_codes, load_settings, night_of, spark_session
 from transforms import accuracy
 from transforms.consent import TAKING_PART
 from transforms.errors import Failed, Misused
+from transforms.settings import Visibility
 from transforms.synthetic_scenarios import Scenario
 from transforms.tables import NIGHTLY_PRODUCTS, NOISY_CELLS, SUBSCRIBERS_SEEN
 
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ],
             ignore_index=True,
         )
-        _show(Console(width=140), cells)
+        _show(Console(width=140), cells, settings.visibility)
         figures = accuracy.figures(cells)
         print(json.dumps({name: _rounded(value) for name, value in figures.items()}))
     return ending.code
@@ -148,7 +150,13 @@ def _measured(spark: SparkSession, plan: Plan, scenario: Scenario, seed: int) ->
         )
         for measure, values in _published(night).items()
     ]
-    return pd.concat(frames, ignore_index=True).assign(scenario=scenario.name, seed=seed)
+    cells = pd.concat(frames, ignore_index=True).assign(
+        scenario=scenario.name,
+        seed=seed,
+        told=lambda rows: accuracy.told(rows, indoors=told_indoors(night)),
+    )
+    cells.to_parquet(folder / "cells.parquet")
+    return cells
 
 
 def _make(folder: Path, plan: Plan, scenario: Scenario, seed: int) -> None:
@@ -284,7 +292,7 @@ def _nearest_cells(folder: Path) -> pd.DataFrame:
 # ---------------------------------------------------------------------------------------- showing
 
 
-def _show(console: Console, cells: pd.DataFrame) -> None:
+def _show(console: Console, cells: pd.DataFrame, visibility: Visibility) -> None:
     console.print(
         _table(
             "By measure (days of 5,000 and hours of 2,000 people and more)",
@@ -322,6 +330,11 @@ def _show(console: Console, cells: pd.DataFrame) -> None:
         ("catchment shares, points off (95 %)", accuracy.catchment_points(cells)),
     ):
         console.print(f"{what}: {value:.3g}", markup=False)
+    console.print("visibility, as these worlds have it (conf/base.toml):")
+    for told, sights in accuracy.visibility(cells, visibility).items():
+        console.print(f"[visibility.{told}]", markup=False)
+        for measure, (seen, spread) in sights.items():
+            console.print(f'"{measure}" = {{ seen = {seen:.3f}, spread = {spread:.3f} }}')
 
 
 def _table(title: str, scores: list[tuple[str, accuracy.Score]]) -> Table:

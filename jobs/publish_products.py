@@ -36,6 +36,7 @@ from transforms.tables import (
     OUTSIDE_AREA,
     PARTICIPANTS,
     REFERENCE_CELL_ZONES,
+    REFERENCE_CELLS,
     REFERENCE_ZONES,
     SUBSCRIBER_STATES,
     SUBSCRIBERS_SEEN,
@@ -195,8 +196,12 @@ def _release(night: Night, entry: Entry) -> disclosure.Release:
         noisy_cells=releases.noisy_cells(night, entry.release_id),
         hours_without_data=hours,
         zones_without_data=days,
+        told_indoors=night.spark.createDataFrame(
+            [(zone_id,) for zone_id in sorted(told_indoors(night))], "zone_id string"
+        ),
         weight=weight,
         area_weights=area_weights,
+        visibility=night.settings.visibility,
         min_devices=night.settings.privacy.min_devices,
     )
     return extrapolation.release(
@@ -205,6 +210,13 @@ def _release(night: Night, entry: Entry) -> disclosure.Release:
         day=entry.day,
         published_at=entry.published_at,
     )
+
+
+def told_indoors(night: Night) -> set[str]:
+    """Zones that indoor cells tell of."""
+    indoor = night.of_day(REFERENCE_CELLS).where(F.col("indoor_zone_id").isNotNull())
+    pairs = night.of_day(REFERENCE_CELL_ZONES).join(indoor, on="cell_id", how="left_semi")
+    return {row.zone_id for row in pairs.select("zone_id").distinct().collect()}
 
 
 def _residents(night: Night) -> DataFrame:
@@ -237,7 +249,7 @@ def _weights(night: Night) -> tuple[Weight, DataFrame]:
         participants=float(total["devices"]) if total else 0.0,
         variance=float(total["variance"]) if total else 0.0,
     )
-    return weight, extrapolation.area_weights(people, participants)
+    return weight, extrapolation.area_weights(people, participants, weight)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ and `naive` (all in people; minutes for the median dwell; NaN where there is non
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from transforms.settings import Visibility
 from transforms.tables import DAY_PARTS, DWELL_BANDS, ELSEWHERE, MEASURES
 
 Floats = NDArray[np.float64]
@@ -35,6 +36,7 @@ TOP_PAIRS = 10
 _VISITOR = "visitor"
 _PASSING = ("passer_by", "neighbour")
 _DRAWS = 400
+_ZONES = ("zone_id", "origin_zone_id", "destination_zone_id")
 
 
 # ----------------------------------------------------------------------------------------- truth
@@ -244,6 +246,36 @@ def catchment_points(cells: pd.DataFrame) -> float:
     of_zone = rows.groupby(["scenario", "seed", "zone_id"])[["value", "truth"]].transform("sum")
     points = 100 * (rows["value"] / of_zone["value"] - rows["truth"] / of_zone["truth"])
     return float(points.abs().quantile(0.95)) if len(rows) else float("nan")
+
+
+# ------------------------------------------------------------------------------------ visibility
+
+
+def told(cells: pd.DataFrame, *, indoors: Collection[str]) -> pd.Series:
+    """How the zone of each cell, or both ends of a flow, is told: `indoors` or `outdoors`."""
+    known = {*indoors, ELSEWHERE}
+    ends = [end for end in _ZONES if end in cells]
+    within = (cells[ends].isin(known) | cells[ends].isna()).all(axis=1)
+    return pd.Series(np.where(within, "indoors", "outdoors"), index=cells.index)
+
+
+def visibility(cells: pd.DataFrame, used: Visibility) -> dict[str, dict[str, tuple[float, float]]]:
+    """What the settings would have to say for these cells, by how zones are told and measure.
+
+    used: what the published numbers rest on. -> seen, spread. `seen` makes the sum of all
+    published cells right; `spread` is the least with which 95 % of the intervals around the
+    numbers corrected by it hold the truth.
+    """
+    shown = cells[cells["value"].notna() & ~cells["measure"].str.endswith("_min")]
+    found: dict[str, dict[str, tuple[float, float]]] = {"indoors": {}, "outdoors": {}}
+    for (how, measure), rows in shown.groupby(["told", "measure"]):
+        ratio = rows["value"].sum() / rows["truth"].sum()
+        value = rows["value"] / ratio
+        beyond = ((value - rows["truth"]) / Z_95) ** 2 - rows["ideal_sd"] ** 2
+        needed = np.sqrt(beyond.clip(lower=0)) / value
+        seen = getattr(used, how)[measure].seen * ratio
+        found[how][measure] = (float(seen), float(needed.quantile(0.95)))
+    return found
 
 
 def figures(cells: pd.DataFrame) -> dict[str, float]:

@@ -6,7 +6,7 @@ Everything here is post-processing of noisy counts and public lists: it costs no
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -17,8 +17,10 @@ from pyspark.sql import types as T
 
 from transforms.budget import THRESHOLD_SIGMAS
 from transforms.disclosure import Release
+from transforms.settings import Visibility
 from transforms.tables import (
     DWELL_BANDS,
+    ELSEWHERE,
     METHOD_VERSION,
     NIGHTLY_PRODUCTS,
     ZONE_CATCHMENT,
@@ -47,18 +49,69 @@ def overall_weight(*, residents: float, participants: float, variance: float) ->
     return Weight(residents / used, variance / used**2)
 
 
-def area_weights(residents: DataFrame, participants: DataFrame) -> DataFrame:
-    """Each area's own weight.
+def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight) -> DataFrame:
+    """Each area's own weight, as far as it is known to differ from that of all areas.
 
     residents: area, residents; participants: area, noisy_devices, sigma.
     -> home_area, people_per_device, relative_variance.
+
+    A weight of few participants is mostly noise and chance: of its difference from the overall one
+    the share 1 - v / d² is kept (v the variance of the difference d, at least 0: the positive-part
+    estimator of James and Stein, 1961).
     """
     used = F.greatest("noisy_devices", F.lit(1.0))
+    difference = F.col("residents") / used / F.lit(overall.people_per_device) - 1
+    variance = (F.pow("sigma", F.lit(2)) + used) / F.pow(used, F.lit(2))
+    kept = _kept(difference, variance)
     return residents.join(participants, on="area", how="inner").select(
         F.col("area").alias("home_area"),
-        (F.col("residents") / used).alias("people_per_device"),
-        (F.pow(F.col("sigma") / used, 2)).alias("relative_variance"),
+        (F.lit(overall.people_per_device) * (1 + kept * difference)).alias("people_per_device"),
+        (kept * variance).alias("relative_variance"),
     )
+
+
+def zone_weights(origins: DataFrame, area_weights: DataFrame, overall: Weight) -> DataFrame:
+    """Each zone's own weight, by the areas its visitors come from.
+
+    origins: zone_id, home_area, noisy_devices, sigma; area_weights: as above; areas without a
+    weight of their own have the overall one.
+    -> zone_id, zone_people_per_device, zone_relative_variance.
+
+    What an area's weight differs from the overall one counts as much as the area among all noisy
+    devices of the zone; as for areas, the part that noise explains is left out.
+    """
+    own = F.coalesce("people_per_device", F.lit(overall.people_per_device))
+    excess = own / F.lit(overall.people_per_device) - 1
+    noise = F.pow("sigma", F.lit(2))
+    by_zone = (
+        origins.join(F.broadcast(area_weights), on="home_area", how="left")
+        .groupBy("zone_id")
+        .agg(
+            F.sum("noisy_devices").alias("devices"),
+            F.sum(noise).alias("noise"),
+            F.sum(F.col("noisy_devices") * excess).alias("excess"),
+            F.sum(noise * F.pow(excess, F.lit(2))).alias("excess_noise"),
+        )
+    )
+    is_known = F.col("devices") > F.lit(THRESHOLD_SIGMAS) * F.sqrt("noise")
+    difference = F.when(is_known, F.col("excess") / F.col("devices")).otherwise(F.lit(0.0))
+    variance = F.col("excess_noise") / F.pow("devices", F.lit(2))
+    kept = F.when(is_known, _kept(difference, variance)).otherwise(F.lit(0.0))
+    return by_zone.select(
+        "zone_id",
+        (F.lit(overall.people_per_device) * (1 + kept * difference)).alias(
+            "zone_people_per_device"
+        ),
+        (F.lit(overall.relative_variance) + kept * F.coalesce(variance, F.lit(0.0))).alias(
+            "zone_relative_variance"
+        ),
+    )
+
+
+def _kept(difference: Column, variance: Column) -> Column:
+    """The share of a difference that its variance does not explain, 0 to 1."""
+    kept = 1 - variance / F.pow(difference, F.lit(2))
+    return F.when(difference != 0, F.greatest(kept, F.lit(0.0))).otherwise(F.lit(0.0))
 
 
 def standard_deviation(
@@ -66,8 +119,9 @@ def standard_deviation(
 ) -> Column:
     """Of the people a noisy count of devices stands for.
 
-    Three independent parts: the noise, w²σ²; who of the people is a participant (binomial
-    sampling with share 1/w), w(w − 1)n; the share itself, (wn)² times its relative variance.
+    Three independent parts: the noise, w²σ²; who of the people is a participant that was seen
+    (binomial sampling with share 1/w), w(w − 1)n; what is not known of w itself, (wn)² times its
+    relative variance: shares, and where phones are.
     """
     noise = F.pow(weight * sigma, 2)
     sampling = weight * F.greatest(weight - 1, F.lit(0.0)) * devices
@@ -114,15 +168,17 @@ class Evidence:
     """What a release is made of: noisy cells, and public or noisy lists.
 
     noisy_cells: product, measure, keys, noisy_devices, sigma, of one release;
-    hours_without_data: zone_id, hour_start; zones_without_data: zone_id;
-    area_weights: home_area, people_per_device, relative_variance.
+    hours_without_data: zone_id, hour_start; zones_without_data: zone_id; told_indoors: zone_id, of
+    the zones that have indoor cells; area_weights: home_area, people_per_device, relative_variance.
     """
 
     noisy_cells: DataFrame
     hours_without_data: DataFrame
     zones_without_data: DataFrame
+    told_indoors: DataFrame
     weight: Weight
     area_weights: DataFrame
+    visibility: Visibility
     min_devices: int
 
 
@@ -146,9 +202,10 @@ def _rows(product: Product, evidence: Evidence) -> DataFrame:
         evidence.noisy_cells.transform(_by_cell, product=product)
         .transform(_without_data, product=product, evidence=evidence)
         .transform(_weighted, product=product, evidence=evidence)
+        .transform(_told, product=product, evidence=evidence)
     )
     for measure in product.measures:
-        cells = cells.transform(_people, measure=measure, min_devices=evidence.min_devices)
+        cells = cells.transform(_people, product=product, measure=measure, evidence=evidence)
     some = F.coalesce(*[F.col(measure) for measure in product.measures]).isNotNull()
     status = (
         F.when(F.col("no_data"), F.lit("no_data"))
@@ -204,16 +261,53 @@ def _flagged(cells: DataFrame, without_data: DataFrame, by: tuple[str, ...]) -> 
 
 
 def _weighted(cells: DataFrame, *, product: Product, evidence: Evidence) -> DataFrame:
-    """Cells with people_per_device and relative_variance, of their area where they have one."""
+    """Cells with people_per_device and relative_variance: of their area where they have one, else
+    of their zone; of a flow's destination, or its origin where that is elsewhere.
+    """
     overall = {
         "people_per_device": F.lit(evidence.weight.people_per_device),
         "relative_variance": F.lit(evidence.weight.relative_variance),
     }
-    if product is not ZONE_CATCHMENT:
-        return cells.withColumns(overall)
-    return cells.join(F.broadcast(evidence.area_weights), on="home_area", how="left").withColumns(
-        {name: F.coalesce(name, value) for name, value in overall.items()}
+    if product is ZONE_CATCHMENT:
+        own = cells.join(F.broadcast(evidence.area_weights), on="home_area", how="left")
+        return own.withColumns({name: F.coalesce(name, all_) for name, all_ in overall.items()})
+    origins = _by_cell(evidence.noisy_cells, product=ZONE_CATCHMENT).select(
+        "zone_id",
+        "home_area",
+        F.col("visitors_devices").alias("noisy_devices"),
+        F.col("visitors_sigma").alias("sigma"),
     )
+    weights = zone_weights(origins, evidence.area_weights, evidence.weight)
+    own = (
+        cells.withColumn("of_zone", _zone_of(product))
+        .join(
+            F.broadcast(weights.withColumnRenamed("zone_id", "of_zone")), on="of_zone", how="left"
+        )
+        .drop("of_zone")
+    )
+    return own.withColumns(
+        {name: F.coalesce(f"zone_{name}", all_) for name, all_ in overall.items()}
+    )
+
+
+def _zone_of(product: Product) -> Column:
+    if product is not ZONE_FLOWS:
+        return F.col("zone_id")
+    ends_elsewhere = F.col("destination_zone_id") == F.lit(ELSEWHERE)
+    return F.when(ends_elsewhere, F.col("origin_zone_id")).otherwise(F.col("destination_zone_id"))
+
+
+def _told(cells: DataFrame, *, product: Product, evidence: Evidence) -> DataFrame:
+    """Cells with `is_told_indoors`: whether indoor cells tell of their zone, or of both ends."""
+    ends = ("origin_zone_id", "destination_zone_id") if product is ZONE_FLOWS else ("zone_id",)
+    told = F.lit(True)
+    for end in ends:
+        known = evidence.told_indoors.select(
+            F.col("zone_id").alias(end), F.lit(True).alias(f"told_{end}")
+        )
+        cells = cells.join(F.broadcast(known), on=end, how="left")
+        told &= F.coalesce(f"told_{end}", F.col(end) == F.lit(ELSEWHERE))
+    return cells.withColumn("is_told_indoors", told).drop(*[f"told_{end}" for end in ends])
 
 
 def passes_threshold(devices: Column, sigma: Column, *, min_devices: int) -> Column:
@@ -221,14 +315,15 @@ def passes_threshold(devices: Column, sigma: Column, *, min_devices: int) -> Col
     return devices >= F.greatest(F.lit(float(min_devices)), F.lit(THRESHOLD_SIGMAS) * sigma)
 
 
-def _people(cells: DataFrame, *, measure: str, min_devices: int) -> DataFrame:
+def _people(cells: DataFrame, *, product: Product, measure: str, evidence: Evidence) -> DataFrame:
+    """Cells with the measure in people, and its interval, where it is shown."""
     devices, sigma = F.col(f"{measure}_devices"), F.col(f"{measure}_sigma")
-    weight = F.col("people_per_device")
-    shown = ~F.col("no_data") & passes_threshold(devices, sigma, min_devices=min_devices)
+    sight = _of_sight(evidence.visibility, f"{product.name}.{measure}")
+    weight = F.col("people_per_device") / sight("seen")
+    unsure = F.col("relative_variance") + F.pow(sight("spread"), F.lit(2))
+    shown = ~F.col("no_data") & passes_threshold(devices, sigma, min_devices=evidence.min_devices)
     people = F.greatest(devices, F.lit(0.0)) * weight
-    margin = Z_95 * standard_deviation(
-        F.greatest(devices, F.lit(0.0)), sigma, weight, F.col("relative_variance")
-    )
+    margin = Z_95 * standard_deviation(F.greatest(devices, F.lit(0.0)), sigma, weight, unsure)
     return cells.withColumns(
         {
             measure: F.when(shown, people),
@@ -236,6 +331,17 @@ def _people(cells: DataFrame, *, measure: str, min_devices: int) -> DataFrame:
             f"{measure}_high": F.when(shown, people + margin),
         }
     )
+
+
+def _of_sight(visibility: Visibility, measure: str) -> Callable[[str], Column]:
+    """`seen` or `spread` of a measure, by how a cell's zone is told."""
+
+    def of(name: str) -> Column:
+        indoors = F.lit(getattr(visibility.indoors[measure], name))
+        outdoors = F.lit(getattr(visibility.outdoors[measure], name))
+        return F.when(F.col("is_told_indoors"), indoors).otherwise(outdoors)
+
+    return of
 
 
 def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
@@ -252,14 +358,21 @@ def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
     )
     median = _median_udf("zone_id", "devices", "sigma")
     shown = F.col("visitors").isNotNull()
+    unsure = evidence.visibility.dwell_median_min
+    margin = Z_95 * F.when(F.col("is_told_indoors"), unsure.indoors).otherwise(unsure.outdoors)
+    middle = F.col("median.middle")
+
+    def end(name: str, sign: int) -> Column:
+        return middle + sign * F.sqrt(F.pow(F.col(name) - middle, F.lit(2)) + F.pow(margin, 2))
+
     return (
         days.join(bands, on=["day", "zone_id"], how="left")
         .withColumn("median", F.when(shown, median))
         .withColumns(
             {
-                "dwell_median_min": F.col("median.middle"),
-                "dwell_median_min_low": F.col("median.low"),
-                "dwell_median_min_high": F.col("median.high"),
+                "dwell_median_min": middle,
+                "dwell_median_min_low": F.greatest(end("median.low", -1), F.lit(0.0)),
+                "dwell_median_min_high": end("median.high", 1),
             }
         )
     )

@@ -215,6 +215,44 @@ class People(_Section):
     participant_share: Share | None = None
 
 
+class Sight(_Section):
+    """What is known of a measure's own error: devices counted for each that is there, and the
+    relative standard deviation of that from zone to zone.
+    """
+
+    seen: float = Field(gt=0, le=10)
+    spread: float = Field(ge=0, le=10)
+
+
+class Minutes(_Section):
+    indoors: float = Field(ge=0, le=24 * 60)
+    outdoors: float = Field(ge=0, le=24 * 60)
+
+
+class Visibility(_Section):
+    """How much of what is there the network shows, by measure, where zones are told by indoor cells
+    of their own and where they are not; and the standard deviation of the median dwell (minutes).
+    """
+
+    dwell_median_min: Minutes
+    indoors: Mapping[str, Sight]
+    outdoors: Mapping[str, Sight]
+
+    @field_validator("indoors", "outdoors")
+    @classmethod
+    def _every_measure_once(cls, sights: Mapping[str, Sight]) -> Mapping[str, Sight]:
+        if faults := _unlike_measures(sights):
+            raise ValueError(faults)
+        return sights
+
+
+def _unlike_measures(named: Mapping[str, object]) -> str | None:
+    """What is missing or unknown where every measure must be named; None when nothing is."""
+    known = {measure.full_name for measure in MEASURES}
+    missing, unknown = sorted(known - set(named)), sorted(set(named) - known)
+    return f"missing {missing}, unknown {unknown}" if missing or unknown else None
+
+
 class MeasureBudget(_Section):
     """What one measure may cost: cells kept per subscriber-day and ρ (zero-concentrated DP)."""
 
@@ -266,9 +304,8 @@ class Privacy(_Section):
     def _every_measure_once_within_the_cap(
         cls, split: Mapping[str, MeasureBudget], info: ValidationInfo
     ) -> Mapping[str, MeasureBudget]:
-        known = {measure.full_name for measure in MEASURES}
-        missing, unknown = sorted(known - set(split)), sorted(set(split) - known)
-        faults = [f"missing {missing}, unknown {unknown}"] if missing or unknown else []
+        unlike = _unlike_measures(split)
+        faults = [unlike] if unlike else []
         total, cap = math.fsum(budget.rho for budget in split.values()), info.data.get("rho_cap")
         if cap is not None and total > cap + 1e-12:
             faults.append(
@@ -339,6 +376,7 @@ class Settings(_Section):
     visits: Visits
     flows: Flows
     people: People
+    visibility: Visibility
     privacy: Privacy
     quality: Quality
     rewards: Rewards
