@@ -191,16 +191,18 @@ def _release(night: Night, entry: Entry) -> disclosure.Release:
     outages = network.sound(night.landing.judged_outages())
     hours = network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours)
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))
+    noisy_cells = releases.noisy_cells(night, entry.release_id)
     weight, area_weights = _weights(night)
     evidence = extrapolation.Evidence(
-        noisy_cells=releases.noisy_cells(night, entry.release_id),
+        noisy_cells=noisy_cells,
         hours_without_data=hours,
         zones_without_data=days,
-        told_indoors=night.spark.createDataFrame(
-            [(zone_id,) for zone_id in sorted(told_indoors(night))], "zone_id string"
-        ),
+        told_indoors=frozenset(told_indoors(night)),
         weight=weight,
         area_weights=area_weights,
+        zone_weights=_settled(
+            extrapolation.zone_weights(extrapolation.origins(noisy_cells), area_weights, weight)
+        ),
         visibility=night.settings.visibility,
         min_devices=night.settings.privacy.min_devices,
     )
@@ -210,6 +212,11 @@ def _release(night: Night, entry: Entry) -> disclosure.Release:
         day=entry.day,
         published_at=entry.published_at,
     )
+
+
+def _settled(frame: DataFrame) -> DataFrame:
+    """The rows of a small frame that several plans are made of, computed once."""
+    return frame.sparkSession.createDataFrame(frame.collect(), frame.schema)
 
 
 def told_indoors(night: Night) -> set[str]:

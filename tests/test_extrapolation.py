@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -17,8 +18,10 @@ from pyspark.sql import functions as F
 from transforms import extrapolation
 from transforms.disclosure import Release
 from transforms.extrapolation import Evidence, Weight, dwell_median, overall_weight
+from transforms.settings import Minutes, Sight, Visibility
 from transforms.tables import (
     DWELL_BANDS,
+    MEASURES,
     METHOD_VERSION,
     NIGHTLY_PRODUCTS,
     ZONE_CATCHMENT,
@@ -33,6 +36,22 @@ DAY = date(2026, 11, 23)
 PUBLISHED_AT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 WEIGHT = Weight(4.0, 0.0001)
 AREA_WEIGHT = Weight(2.0, 0.01)
+# Of 240 devices in `busy` 60 come from the area whose weight is half the overall one, an eighth
+# less for the zone; (10 / 240)² of its square is noise, and so is the same part of the difference.
+BUSY_KEPT = 1 - (10 * 0.5 / 240) ** 2 / 0.125**2
+BUSY_WEIGHT = Weight(4.0 * (1 - BUSY_KEPT * 0.125), 0.0001 + BUSY_KEPT * (10 * 0.5 / 240) ** 2)
+SEEN = {"zone_hours.visitors": 0.8}
+SPREAD = {"zone_hours.visitors": 0.05, "zone_flows.trips": 0.1}
+VISIBILITY = Visibility(
+    dwell_median_min=Minutes(indoors=2.0, outdoors=4.0),
+    indoors={
+        one.full_name: Sight(
+            seen=SEEN.get(one.full_name, 1.0), spread=SPREAD.get(one.full_name, 0.0)
+        )
+        for one in MEASURES
+    },
+    outdoors={one.full_name: Sight(seen=0.5, spread=0.3) for one in MEASURES},
+)
 Z_95 = 1.959963984540054
 NINE, TEN = "2026-11-23T09:00:00Z", "2026-11-23T10:00:00Z"
 
@@ -97,15 +116,19 @@ def evidence(spark: SparkSession) -> Evidence:
         "sigma double",
     )
     hours = [("dark", datetime(2026, 11, 23, hour, tzinfo=UTC)) for hour in (9, 10)]
+    area_weights = spark.createDataFrame(
+        [("area 1", AREA_WEIGHT.people_per_device, AREA_WEIGHT.relative_variance)],
+        "home_area string, people_per_device double, relative_variance double",
+    )
     return Evidence(
         noisy_cells=noisy,
         hours_without_data=spark.createDataFrame(hours, "zone_id string, hour_start timestamp"),
         zones_without_data=spark.createDataFrame([("dark",)], "zone_id string"),
+        told_indoors=frozenset({"busy", "dark"}),
+        visibility=VISIBILITY,
         weight=WEIGHT,
-        area_weights=spark.createDataFrame(
-            [("area 1", AREA_WEIGHT.people_per_device, AREA_WEIGHT.relative_variance)],
-            "home_area string, people_per_device double, relative_variance double",
-        ),
+        area_weights=area_weights,
+        zone_weights=extrapolation.zone_weights(extrapolation.origins(noisy), area_weights, WEIGHT),
         min_devices=30,
     )
 
@@ -142,11 +165,14 @@ def shown(row: Row, measure: str) -> tuple[float, float, float] | None:
     return None if values[1] is None else values
 
 
-def interval(devices: float, sigma: float, weight: Weight) -> tuple[float, float, float]:
-    """People and interval by hand: noise, sampling and share."""
-    w = weight.people_per_device
+def interval(
+    devices: float, sigma: float, weight: Weight, *, seen: float = 1.0, spread: float = 0.0
+) -> tuple[float, float, float]:
+    """People and interval by hand: noise, sampling, share, and where phones are."""
+    w = weight.people_per_device / seen
     people = w * devices
-    variance = (w * sigma) ** 2 + w * (w - 1) * devices + people**2 * weight.relative_variance
+    unsure = weight.relative_variance + spread**2
+    variance = (w * sigma) ** 2 + w * (w - 1) * devices + people**2 * unsure
     margin = Z_95 * math.sqrt(variance)
     return max(people - margin, 0.0), people, people + margin
 
@@ -219,11 +245,24 @@ def test_no_data_is_told_however_many_devices_were_counted(rows: Rows) -> None:
 # ------------------------------------------------------------------------------ people, interval
 
 
-def test_people_are_devices_times_weight_with_noise_sampling_and_share(rows: Rows) -> None:
+def test_people_are_devices_times_weight_of_the_zone_by_what_is_seen(rows: Rows) -> None:
     row = rows[ZONE_HOURS]["busy", hour(9)]
-    assert shown(row, "visitors") == pytest.approx(interval(100.0, 10.7, WEIGHT))
-    assert row.visitors == 400.0
+    by_hand = interval(100.0, 10.7, BUSY_WEIGHT, seen=0.8, spread=0.05)
+    assert shown(row, "visitors") == pytest.approx(by_hand)
     assert shown(row, "passers_by") is None
+
+
+def test_a_zone_without_known_origins_has_the_overall_weight(rows: Rows) -> None:
+    found = shown(rows[ZONE_HOURS]["quiet", hour(10)], "visitors")
+    assert found == pytest.approx(interval(30.0, 10.7, WEIGHT, seen=0.5, spread=0.3))
+
+
+def test_a_flow_has_the_weight_of_where_it_goes_and_the_sight_of_the_worse_end(rows: Rows) -> None:
+    flows = rows[ZONE_FLOWS]
+    to_busy = shown(flows["elsewhere", "busy", "midday"], "trips")
+    assert to_busy == pytest.approx(interval(60.0, 11.5, BUSY_WEIGHT, spread=0.1))
+    to_quiet = shown(flows["busy", "quiet", "midday"], "trips")
+    assert to_quiet == pytest.approx(interval(60.0, 11.5, WEIGHT, seen=0.5, spread=0.3))
 
 
 def test_an_area_has_its_own_weight_and_all_others_the_overall_one(rows: Rows) -> None:
@@ -290,19 +329,61 @@ def test_a_noisy_sum_below_one_counts_as_one(participants: float) -> None:
     assert weight == Weight(500.0, 100.0)
 
 
-def test_each_area_has_the_weight_of_its_own_residents(spark: SparkSession) -> None:
+def test_an_area_keeps_of_its_own_weight_what_noise_and_chance_do_not_explain(
+    spark: SparkSession,
+) -> None:
     residents: DataFrame = spark.createDataFrame(
-        [("a", 1000.0), ("b", 1000.0), ("no participants", 5.0)], "area string, residents double"
+        [("half", 1000.0), ("usual", 1010.0), ("tiny", 300.0), ("no participants", 5.0)],
+        "area string, residents double",
     )
     participants = spark.createDataFrame(
-        [("a", 250.0, 10.0), ("b", -3.0, 10.0), ("unknown", 40.0, 10.0)],
+        [
+            ("half", 125.0, 10.0),
+            ("usual", 250.0, 10.0),
+            ("tiny", -3.0, 10.0),
+            ("unknown", 40.0, 9.0),
+        ],
         "area string, noisy_devices double, sigma double",
     )
     found = {
         row.home_area: (row.people_per_device, row.relative_variance)
-        for row in extrapolation.area_weights(residents, participants).collect()
+        for row in extrapolation.area_weights(residents, participants, Weight(4.0)).collect()
     }
-    assert found == {"a": (4.0, pytest.approx(0.0016)), "b": (1000.0, 100.0)}
+    variance = (10.0**2 + 125) / 125**2
+    assert found == {
+        "half": (pytest.approx(4 + 4 * (1 - variance)), pytest.approx((1 - variance) * variance)),
+        "usual": (4.0, 0.0),  # 1 % more is nothing beside the noise of 7 %
+        "tiny": (
+            pytest.approx(4 + 4 * 74 * (1 - 101 / 74**2)),
+            pytest.approx(101 - 101**2 / 74**2),
+        ),
+    }
+
+
+def test_zones_weigh_their_origins_but_for_what_noise_explains(spark: SparkSession) -> None:
+    origins = spark.createDataFrame(
+        [
+            ("home", "half", 300.0, 10.0),
+            ("home", "usual", 100.0, 10.0),
+            ("far", "half", 5.0, 10.0),  # half a standard deviation: nobody knows
+            ("far", "usual", 400.0, 10.0),
+            ("empty", "half", 8.0, 10.0),  # nor what so few devices are
+        ],
+        "zone_id string, home_area string, noisy_devices double, sigma double",
+    )
+    areas = spark.createDataFrame(
+        [("half", 8.0, 0.0)],
+        "home_area string, people_per_device double, relative_variance double",
+    )
+    weights = extrapolation.zone_weights(origins, areas, Weight(4.0, 0.01))
+    found = {row.zone_id: tuple(row)[1:] for row in weights.collect()}
+    variance = (10 / 400) ** 2
+    kept = 1 - variance / 0.75**2
+    assert found == {
+        "home": (pytest.approx(4 * (1 + 0.75 * kept)), pytest.approx(0.01 + kept * variance)),
+        "far": (4.0, 0.01),
+        "empty": (4.0, 0.01),
+    }
 
 
 # ---------------------------------------------------------------------------------- dwell median
@@ -375,6 +456,10 @@ def test_the_median_is_shown_where_the_day_s_visitors_are(rows: Rows) -> None:
     busy = shown(days["busy",], "dwell_median_min")
     assert busy is not None
     assert busy[1] == pytest.approx(45.0)
+    of_noise = dwell_median([50.0, 100.0, 50.0, 0.0, 0.0], 14.1, seed=zlib.crc32(b"busy"))
+    assert of_noise is not None
+    assert busy[0] == pytest.approx(45 - math.hypot(45 - of_noise[1], Z_95 * 2.0))
+    assert busy[2] == pytest.approx(45 + math.hypot(of_noise[2] - 45, Z_95 * 2.0))
     assert shown(days["quiet",], "dwell_median_min") is None  # its visitors are suppressed
     assert shown(days["dark",], "dwell_median_min") is None  # no data
     assert shown(days["odd",], "dwell_median_min") is None  # visitors, but empty bands

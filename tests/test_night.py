@@ -20,7 +20,10 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.publish_products import _counts  # exact sums: for this comparison only
+from jobs.publish_products import (
+    _counts,  # exact sums: for this comparison only
+    told_indoors,
+)
 from jobs.run_night import run_night
 from jobs.runtime import Night, load_settings, night_of
 from tests.agreement import assert_cell_zones_agree
@@ -208,10 +211,12 @@ def test_published_numbers_follow_from_noisy_cells_alone(ran: Ran) -> None:
         "sigma",
         F.col("keys")["zone_id"].alias("zone_id"),
         F.col("keys")["hour_start"].alias("hour"),
+        F.coalesce(F.col("keys")["area"], F.col("keys")["home_area"]).alias("area"),
     ).toPandas()
-    participants = cells[cells["product"] == "participation"]["noisy_devices"].sum()
-    residents = pd.read_parquet(ran.landing / "residents")["residents"].sum()
-    weight = residents / max(participants, 1)
+    residents = pd.read_parquet(ran.landing / "residents").set_index("area")["residents"]
+    weights = weights_of_zones(cells, residents)
+    seen = ran.night.settings.visibility
+    indoors = told_indoors(ran.night)
     hours = ran.table("gold.zone_hours")
     hours["hour"] = hours["hour_start"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     for measure in ("visitors", "passers_by"):
@@ -221,10 +226,51 @@ def test_published_numbers_follow_from_noisy_cells_alone(ran: Ran) -> None:
         shown = both["noisy_devices"] >= np.maximum(30, 2.33 * both["sigma"])
         shown &= both["status"] != "no_data"
         assert (both[measure].notna() == shown).all()
-        np.testing.assert_allclose(
-            both.loc[shown, measure], both.loc[shown, "noisy_devices"] * weight
+        sight = {True: seen.indoors, False: seen.outdoors}
+        of_zone = (
+            both["zone_id"]
+            .isin(indoors)
+            .map(
+                {
+                    told: by_measure[f"zone_hours.{measure}"].seen
+                    for told, by_measure in sight.items()
+                }
+            )
         )
+        people = both["noisy_devices"] * both["zone_id"].map(weights) / of_zone
+        np.testing.assert_allclose(both.loc[shown, measure], people[shown])
     assert hours["visitors"].notna().any()
+
+
+def weights_of_zones(cells: pd.DataFrame, residents: pd.Series) -> pd.Series:
+    """People per device by zone: the areas' own weights and the zones' origins, each as far as
+    noise does not explain what is special about them.
+    """
+    drawn = cells[cells["product"] == "participation"].set_index("area")
+    overall = residents.sum() / max(drawn["noisy_devices"].sum(), 1)
+    used = drawn["noisy_devices"].clip(lower=1).reindex(residents.index).dropna()
+    unlike = residents[used.index] / used / overall - 1
+    noise = (drawn["sigma"][used.index] ** 2 + used) / used**2
+    excess = unlike * (1 - noise / unlike**2).clip(lower=0)
+    origins = cells[cells["product"] == "zone_catchment"]
+    pull = origins["area"].map(excess).fillna(0.0)
+    by_zone = (
+        pd.DataFrame(
+            {
+                "zone_id": origins["zone_id"],
+                "devices": origins["noisy_devices"],
+                "noise": origins["sigma"] ** 2,
+                "excess": origins["noisy_devices"] * pull,
+                "excess_noise": (origins["sigma"] * pull) ** 2,
+            }
+        )
+        .groupby("zone_id")
+        .sum()
+    )
+    difference = by_zone["excess"] / by_zone["devices"]
+    kept = (1 - by_zone["excess_noise"] / by_zone["devices"] ** 2 / difference**2).clip(lower=0)
+    known = by_zone["devices"] > 2.33 * np.sqrt(by_zone["noise"])
+    return overall * (1 + (difference * kept).where(known, 0.0).fillna(0.0))
 
 
 def test_every_zone_and_hour_has_a_row_with_a_status(ran: Ran, exact: Exact) -> None:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -70,11 +71,20 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     )
 
 
-def zone_weights(origins: DataFrame, area_weights: DataFrame, overall: Weight) -> DataFrame:
+def origins(noisy_cells: DataFrame) -> DataFrame:
+    """Where visitors come from. -> zone_id, home_area, noisy_devices, sigma."""
+    return _by_cell(noisy_cells, product=ZONE_CATCHMENT).select(
+        "zone_id",
+        "home_area",
+        F.col("visitors_devices").alias("noisy_devices"),
+        F.col("visitors_sigma").alias("sigma"),
+    )
+
+
+def zone_weights(from_areas: DataFrame, area_weights: DataFrame, overall: Weight) -> DataFrame:
     """Each zone's own weight, by the areas its visitors come from.
 
-    origins: zone_id, home_area, noisy_devices, sigma; area_weights: as above; areas without a
-    weight of their own have the overall one.
+    from_areas: as `origins` has it; area_weights: as above, areas without one have the overall.
     -> zone_id, zone_people_per_device, zone_relative_variance.
 
     What an area's weight differs from the overall one counts as much as the area among all noisy
@@ -84,7 +94,7 @@ def zone_weights(origins: DataFrame, area_weights: DataFrame, overall: Weight) -
     excess = own / F.lit(overall.people_per_device) - 1
     noise = F.pow("sigma", F.lit(2))
     by_zone = (
-        origins.join(F.broadcast(area_weights), on="home_area", how="left")
+        from_areas.join(F.broadcast(area_weights), on="home_area", how="left")
         .groupBy("zone_id")
         .agg(
             F.sum("noisy_devices").alias("devices"),
@@ -168,16 +178,18 @@ class Evidence:
     """What a release is made of: noisy cells, and public or noisy lists.
 
     noisy_cells: product, measure, keys, noisy_devices, sigma, of one release;
-    hours_without_data: zone_id, hour_start; zones_without_data: zone_id; told_indoors: zone_id, of
-    the zones that have indoor cells; area_weights: home_area, people_per_device, relative_variance.
+    hours_without_data: zone_id, hour_start; zones_without_data: zone_id; told_indoors: ids of the
+    zones that indoor cells tell of; area_weights: home_area, people_per_device, relative_variance;
+    zone_weights: zone_id, zone_people_per_device, zone_relative_variance.
     """
 
     noisy_cells: DataFrame
     hours_without_data: DataFrame
     zones_without_data: DataFrame
-    told_indoors: DataFrame
+    told_indoors: frozenset[str]
     weight: Weight
     area_weights: DataFrame
+    zone_weights: DataFrame
     visibility: Visibility
     min_devices: int
 
@@ -271,18 +283,10 @@ def _weighted(cells: DataFrame, *, product: Product, evidence: Evidence) -> Data
     if product is ZONE_CATCHMENT:
         own = cells.join(F.broadcast(evidence.area_weights), on="home_area", how="left")
         return own.withColumns({name: F.coalesce(name, all_) for name, all_ in overall.items()})
-    origins = _by_cell(evidence.noisy_cells, product=ZONE_CATCHMENT).select(
-        "zone_id",
-        "home_area",
-        F.col("visitors_devices").alias("noisy_devices"),
-        F.col("visitors_sigma").alias("sigma"),
-    )
-    weights = zone_weights(origins, evidence.area_weights, evidence.weight)
+    weights = evidence.zone_weights.withColumnRenamed("zone_id", "of_zone")
     own = (
         cells.withColumn("of_zone", _zone_of(product))
-        .join(
-            F.broadcast(weights.withColumnRenamed("zone_id", "of_zone")), on="of_zone", how="left"
-        )
+        .join(F.broadcast(weights), on="of_zone", how="left")
         .drop("of_zone")
     )
     return own.withColumns(
@@ -300,14 +304,8 @@ def _zone_of(product: Product) -> Column:
 def _told(cells: DataFrame, *, product: Product, evidence: Evidence) -> DataFrame:
     """Cells with `is_told_indoors`: whether indoor cells tell of their zone, or of both ends."""
     ends = ("origin_zone_id", "destination_zone_id") if product is ZONE_FLOWS else ("zone_id",)
-    told = F.lit(True)
-    for end in ends:
-        known = evidence.told_indoors.select(
-            F.col("zone_id").alias(end), F.lit(True).alias(f"told_{end}")
-        )
-        cells = cells.join(F.broadcast(known), on=end, how="left")
-        told &= F.coalesce(f"told_{end}", F.col(end) == F.lit(ELSEWHERE))
-    return cells.withColumn("is_told_indoors", told).drop(*[f"told_{end}" for end in ends])
+    told = [F.col(end).isin(*sorted(evidence.told_indoors), ELSEWHERE) for end in ends]
+    return cells.withColumn("is_told_indoors", reduce(Column.__and__, told))
 
 
 def passes_threshold(devices: Column, sigma: Column, *, min_devices: int) -> Column:
@@ -363,7 +361,9 @@ def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
     middle = F.col("median.middle")
 
     def end(name: str, sign: int) -> Column:
-        return middle + sign * F.sqrt(F.pow(F.col(name) - middle, F.lit(2)) + F.pow(margin, 2))
+        """Noise and the method's own error are independent."""
+        there = middle + sign * F.sqrt(F.pow(F.col(name) - middle, F.lit(2)) + F.pow(margin, 2))
+        return F.when(middle.isNotNull(), F.greatest(there, F.lit(0.0)))
 
     return (
         days.join(bands, on=["day", "zone_id"], how="left")
@@ -371,7 +371,7 @@ def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
         .withColumns(
             {
                 "dwell_median_min": middle,
-                "dwell_median_min_low": F.greatest(end("median.low", -1), F.lit(0.0)),
+                "dwell_median_min_low": end("median.low", -1),
                 "dwell_median_min_high": end("median.high", 1),
             }
         )
