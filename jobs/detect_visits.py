@@ -10,11 +10,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import objections, quality
+from jobs.ingest_reference import stored_zones
 from jobs.landing import Events, readable
 from jobs.runtime import Night, run_job
 from transforms import consent, events, network, pseudonyms, quarantine, visits
 from transforms.days import LocalDay
 from transforms.errors import Failed
+from transforms.opening import open_intervals
 from transforms.settings import Visits
 from transforms.tables import (
     CONSENT_PERIODS,
@@ -173,6 +175,7 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
         accepted,
         cell_zones,
         night.of_day(REFERENCE_CELL_REACH),
+        _open_hours(night),
         rules=rules,
         day_start=night.day.start,
         day_end=night.day.end,
@@ -192,6 +195,14 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
     quality.record(
         night, quality.examined(stored, quality.visit_expectations(), subject=VISITS.name)
     )
+
+
+def _open_hours(night: Night) -> DataFrame:
+    known = {
+        zone.zone_id: open_intervals(zone.opening_hours, night.day) for zone in stored_zones(night)
+    }
+    rows = [(zone_id, hours) for zone_id, hours in known.items() if hours is not None]
+    return night.spark.createDataFrame(rows, visits.OPEN_HOURS)
 
 
 def rules_of(chosen: Visits) -> visits.Rules:

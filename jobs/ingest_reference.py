@@ -15,6 +15,7 @@ from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import geography, network
 from transforms.errors import Failed
+from transforms.opening import open_intervals
 from transforms.tables import (
     REFERENCE_CELL_REACH,
     REFERENCE_CELL_ZONES,
@@ -74,11 +75,26 @@ def _zones(night: Night) -> list[geography.Zone]:
         named = "; ".join(f"{fault.subject}: {fault.reason}" for fault in faults[:_NAMED_AT_MOST])
         night.progress.note(f"zones left out: {len(faults)} of {seen} ({named}{_more(faults)})")
     must_be_mostly_sound(night, "zones", bad=len(faults), rows=seen)
+    _name_unclear_hours(night, zones)
     if not zones:
         raise Failed(
             "zones", found="none", expected="at least one", consequence="no event was read"
         )
     return zones
+
+
+def _name_unclear_hours(night: Night, zones: Sequence[geography.Zone]) -> None:
+    unclear = [
+        f"{zone.zone_id} {shown(zone.opening_hours)}"
+        for zone in zones
+        if zone.opening_hours and open_intervals(zone.opening_hours, night.day) is None
+    ]
+    if unclear:
+        named = ", ".join(unclear[:_NAMED_AT_MOST])
+        night.progress.note(
+            f"opening hours nobody understands, taken as unknown: {len(unclear)} "
+            f"({named}{_more(unclear)})"
+        )
 
 
 def _more(items: Sequence[object]) -> str:

@@ -45,7 +45,13 @@ from transforms.consent import TAKING_PART
 from transforms.errors import Failed, Misused
 from transforms.settings import Visibility
 from transforms.synthetic_scenarios import Scenario
-from transforms.tables import NIGHTLY_PRODUCTS, NOISY_CELLS, SUBSCRIBERS_SEEN
+from transforms.tables import (
+    NIGHTLY_PRODUCTS,
+    NOISY_CELLS,
+    OUTSIDE_AREA,
+    SUBSCRIBERS_SEEN,
+    UNKNOWN_AREA,
+)
 
 CONF = "conf/demo.toml"
 QUICK_SUBSCRIBERS = 60_000
@@ -224,7 +230,12 @@ def _published(night: Night) -> dict[str, pd.DataFrame]:
 def _compared(
     values: pd.DataFrame, truth: pd.DataFrame, naive: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """Published cells with truth (0 where nobody was) and what the naive method says."""
+    """Published cells with truth (0 where nobody was) and what the naive method says.
+
+    Everybody in a made world has a home, so `unknown` and `outside` have no truth.
+    """
+    if "home_area" in values:
+        values = values[~values["home_area"].isin((UNKNOWN_AREA, OUTSIDE_AREA))]
     key = [name for name in values.columns if name in truth.columns]
     for frame in (truth, naive):
         if frame is not None and "hour_start" in frame:

@@ -84,10 +84,13 @@ def _people(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def _by_hour(rows: pd.DataFrame, hours: Sequence[datetime]) -> pd.DataFrame:
-    """A row per person, zone and hour that a presence overlaps, with `hour_start`."""
+    """A row per person, zone and hour that a presence overlaps, with `hour_start`.
+
+    Who leaves at the stroke of the hour is not there in the next: whole centres close then.
+    """
     parts = []
     for start in map(pd.Timestamp, hours):
-        there = (rows["arrived_at"] < start + pd.Timedelta(hours=1)) & (rows["left_at"] >= start)
+        there = (rows["arrived_at"] < start + pd.Timedelta(hours=1)) & (rows["left_at"] > start)
         parts.append(rows.loc[there, ["person", "zone_id"]].assign(hour_start=start))
     return pd.concat(parts, ignore_index=True).drop_duplicates()
 

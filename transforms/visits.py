@@ -11,6 +11,8 @@ from pyspark.sql import functions as F
 from transforms.tables import OUTSIDE_AREA, UNKNOWN_AREA
 
 NIGHT_ENDS_AT_HOUR = 6
+OPEN_HOURS = "zone_id string, open array<struct<from: timestamp, to: timestamp>>"
+_ENDS = ("from", "to")
 
 
 def seconds_between(start: Column, end: Column) -> Column:
@@ -41,6 +43,7 @@ def stays(
     events: DataFrame,
     cell_zones: DataFrame,
     cell_reach: DataFrame,
+    open_hours: DataFrame,
     *,
     rules: Rules,
     day_start: datetime,
@@ -49,7 +52,8 @@ def stays(
     """Where each subscriber stayed, from when to when, and how probably.
 
     events: subscriber_id, event_time, cell_id, event_type; cell_zones: cell_id, zone_id,
-    probability; cell_reach: cell_id, zone_id; the local day is [day_start, day_end), UTC.
+    probability; cell_reach: cell_id, zone_id; open_hours: zone_id, open (from, to), of the zones
+    of which it is known when they are open; the local day is [day_start, day_end), UTC.
     -> subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence.
 
     An event at a cell that tells of a zone is a *sighting* there. One at a cell that only reaches
@@ -60,14 +64,16 @@ def stays(
 
     The stay begins at its first sighting if that is a crossing, else half-way between it and the
     last event elsewhere, but no more than `max_reach_s` before it: without knowing more, each
-    moment of coming is as likely as another. It ends in the same way. `presence` is the highest
-    probability of its sightings.
+    moment of coming is as likely as another. It ends in the same way. Nobody comes before a zone
+    opens or stays until after it closes without being sighted then: no stay reaches so far.
+    `presence` is the highest probability of its sightings.
     """
     return (
         events.transform(_numbered, max_gap_s=rules.max_gap_s)
         .transform(_heard, pairs=_pairs(cell_zones, cell_reach))
         .transform(_runs, crossings=rules.crossings)
         .where(F.col("sightings") >= F.lit(rules.min_share) * F.col("heard"))
+        .join(F.broadcast(open_hours), on="zone_id", how="left")
         .transform(_reaching, rules=rules, day_start=day_start, day_end=day_end)
     )
 
@@ -149,21 +155,40 @@ def _runs(heard: DataFrame, *, crossings: tuple[str, ...]) -> DataFrame:
 def _reaching(
     runs: DataFrame, *, rules: Rules, day_start: datetime, day_end: datetime
 ) -> DataFrame:
-    """Runs as stays that reach into the silence round them, but not out of the day."""
+    """Runs as stays that reach into the silence round them, but neither out of the day nor into
+    hours in which the zone is closed.
+    """
     most = F.lit(rules.max_reach_s * 1_000_000)
     first, last = F.col("first.at"), F.col("last.at")
     before = F.least(F.floor((first - F.col("before")) / 2), most)
     after = F.least(F.floor((F.col("after") - last) / 2), most)
     came = F.when(F.col("first.stays"), first - before).otherwise(first)
     went = F.when(~F.col("last.crosses"), last + after).otherwise(last)
-    start, end = F.unix_micros(F.lit(day_start)), F.unix_micros(F.lit(day_end))
+    is_known = F.col("open").isNotNull()
+    opens = F.when(is_known, F.coalesce(_open_at(first)["from"], first))
+    closes = F.when(is_known, F.coalesce(_open_at(last)["to"] - 1, last))
+    start = F.coalesce(opens, F.unix_micros(F.lit(day_start)))
+    end = F.coalesce(closes, F.unix_micros(F.lit(day_end)) - 1)
     return runs.select(
         "subscriber_id",
         "zone_id",
         F.timestamp_micros(F.greatest(came, start)).alias("arrived_at"),
-        F.timestamp_micros(F.least(went, end - 1)).alias("left_at"),
+        F.timestamp_micros(F.least(went, end)).alias("left_at"),
         "presence",
     ).withColumn("dwell_s", seconds_between(F.col("arrived_at"), F.col("left_at")))
+
+
+def _open_at(at: Column) -> Column:
+    """The opening (from, to; microseconds) that an instant falls into, else null."""
+    return F.get(
+        F.filter(
+            F.transform(
+                "open", lambda one: F.struct(*[F.unix_micros(one[n]).alias(n) for n in _ENDS])
+            ),
+            lambda one: (one["from"] <= at) & (at < one["to"]),
+        ),
+        F.lit(0),
+    )
 
 
 def homes(events: DataFrame, cells: DataFrame, areas: DataFrame, *, timezone: str) -> DataFrame:
