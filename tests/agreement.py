@@ -17,6 +17,7 @@ from transforms import metrics
 from transforms.disclosure import bounded
 from transforms.tables import (
     MEASURES,
+    REFERENCE_CELL_REACH,
     REFERENCE_CELL_ZONES,
     REJECTED,
     VISITS,
@@ -47,7 +48,12 @@ def assert_agrees(night: Night, exact: Exact) -> None:
 
 
 def assert_cell_zones_agree(night: Night, exact: Exact) -> None:
-    """The same pairs, and P(zone | cell) to a millionth."""
+    """The same pairs, and P(zone | cell) to a millionth; and the same cells that tell nothing."""
+    heard = [
+        frame[["cell_id", "zone_id"]].sort_values(["cell_id", "zone_id"], ignore_index=True)
+        for frame in (stored(night, REFERENCE_CELL_REACH), exact.cell_reach)
+    ]
+    pd.testing.assert_frame_equal(*heard, check_dtype=False)
     ours = stored(night, REFERENCE_CELL_ZONES)
     both = ours.merge(exact.cell_zones, on=["cell_id", "zone_id"], how="outer", indicator=True)
     lonely = both[both["_merge"] != "both"]

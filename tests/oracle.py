@@ -1,4 +1,4 @@
-"""A second opinion: the method of version 1 from the landing files to the exact measures.
+"""A second opinion: the method of version 2 from the landing files to the exact measures.
 
 Written from the design alone, in DuckDB SQL and plain Python, and sharing nothing with the
 pipeline, so that a fault has to be made twice to go unseen. It stops where the noise begins: what
@@ -27,6 +27,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import h3.api.numpy_int as h3
 import numpy as np
+import opening_hours
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ REJECTIONS = (
 
 @dataclass(frozen=True)
 class Method:
-    """What the method leaves open; the defaults are those of version 1.
+    """What the method leaves open; the defaults are those of version 2.
 
     Distances in metres (`max_pair_km` in kilometres), durations in seconds, `unit` parts per
     visitor, `bounds` cells per subscriber-day and measure.
@@ -79,6 +80,9 @@ class Method:
     zone_attraction: float = 20.0
     min_presence: float = 0.02
     max_gap_s: int = 3600
+    max_reach_s: int = 900
+    min_share: float = 0.3
+    crossings: tuple[str, ...] = ("handover",)
     min_dwell_s: int = 600
     max_dwell_s: int = 21600
     max_pair_km: float = 30.0
@@ -94,7 +98,8 @@ class Exact:
     Attributes:
         accounting: rows_in, other_day, every one of `REJECTIONS`, not_taking_part, accepted.
         zones: the zones taken from the landing folder, in order.
-        cell_zones: cell_id, zone_id, probability.
+        cell_zones: cell_id, zone_id, probability; the cells that tell of a zone.
+        cell_reach: cell_id, zone_id; those that are heard there and tell nothing.
         left_out: ids of the subscribers of the day who do not take part in it.
         visits: subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence, kind, home_area;
             every stay, whatever its kind.
@@ -114,6 +119,7 @@ class Exact:
     accounting: dict[str, int]
     zones: list[str]
     cell_zones: pd.DataFrame
+    cell_reach: pd.DataFrame
     left_out: frozenset[str]
     visits: pd.DataFrame
     measures: dict[str, pd.DataFrame]
@@ -137,6 +143,7 @@ class Zone:
     zone_id: str
     outline: shapely.Geometry
     attraction: float | None
+    opening_hours: str | None = None
 
     def hexagons(self, resolution: int) -> set[int]:
         """H3 cells whose centre lies inside, else the one that holds the centroid."""
@@ -159,6 +166,10 @@ class Antenna:
     range_m: float
     azimuth_deg: float | None = None
     beamwidth_deg: float | None = None
+
+    def is_heard_at(self, latitudes: Floats, longitudes: Floats) -> bool:
+        """Whether any of the points is within the range, in whatever direction."""
+        return bool((_distances_m(self, latitudes, longitudes) <= self.range_m).any())
 
     def weights(self, latitudes: Floats, longitudes: Floats) -> Floats:
         """(1 - distance / range)² of each point, and 0 where the cell does not reach."""
@@ -296,7 +307,26 @@ def _zone(feature: dict[str, Any]) -> Zone | None:
         return None
     own = feature["properties"].get("attraction")
     usable = isinstance(own, int | float) and not isinstance(own, bool) and 0 < own < math.inf
-    return Zone(zone_id, outline, float(own) if usable else None)
+    hours = feature["properties"].get("opening_hours")
+    return Zone(
+        zone_id,
+        outline,
+        float(own) if usable else None,
+        hours if isinstance(hours, str) else None,
+    )
+
+
+def zones_around(zones: list[Zone]) -> dict[str, set[str]]:
+    """Each zone, and those that hold nine tenths of it or more."""
+    return {
+        inner.zone_id: {
+            outer.zone_id
+            for outer in zones
+            if outer is inner
+            or inner.outline.intersection(outer.outline).area >= 0.9 * inner.outline.area
+        }
+        for inner in zones
+    }
 
 
 def near_pairs(zones: list[Zone], max_pair_km: float) -> set[tuple[str, str]]:
@@ -320,6 +350,7 @@ class LocalDay:
     end_us: int
     six_us: int
     hours: pd.DataFrame  # start_us, end_us, day_part
+    zone: ZoneInfo
 
     @classmethod
     def of(cls, day: date, timezone: str) -> "LocalDay":
@@ -338,7 +369,7 @@ class LocalDay:
             ],
             columns=["start_us", "end_us", "day_part"],
         )
-        return cls(start, end, instant(day, 6), hours)
+        return cls(start, end, instant(day, 6), hours, zone)
 
 
 def _day_part(hour: int) -> str:
@@ -406,25 +437,30 @@ def _read_cells(con: duckdb.DuckDBPyConnection, landing: Path, day: date) -> Non
 
 
 def _place_cells(con: duckdb.DuckDBPyConnection, zones: list[Zone], method: Method) -> None:
-    """`cell_zones` (cell, zone, probability; zone = place in `zones`) and `cell_areas`."""
+    """`cell_zones` (cell, zone, probability; zone = place in `zones`), `cell_reach` (cell, zone)
+    and `cell_areas`.
+    """
     cells = con.execute("FROM cells ORDER BY latitude, longitude, range_m, cell_id").df()
-    known = {zone.zone_id for zone in zones}
-    indoor = cells[cells["indoor_zone_id"].isin(known)]
-    outdoor = (
-        Antenna(
-            row.cell_id,
-            row.latitude,
-            row.longitude,
-            row.range_m,
-            _finite(row.azimuth_deg),
-            _finite(row.beamwidth_deg),
-        )
-        for row in cells[~cells["indoor_zone_id"].isin(known)].itertuples()
-    )
-    alone = pd.DataFrame(
-        {"cell_id": indoor["cell_id"], "zone_id": indoor["indoor_zone_id"], "probability": 1.0}
-    )
-    pairs = pd.concat([alone, probabilities(outdoor, zones, method)], ignore_index=True)
+    around = zones_around(zones)
+    is_indoor = cells["indoor_zone_id"].isin(around)
+    certain = [
+        (row.cell_id, zone_id, 1.0)
+        for row in cells[is_indoor].itertuples()
+        for zone_id in around[row.indoor_zone_id]
+    ]
+    told_indoors = {zone_id for _, zone_id, _ in certain}
+    guessed = probabilities(_antennas(cells[~is_indoor]), zones, method)
+    guessed = guessed[~guessed["zone_id"].isin(told_indoors)]
+    alone = pd.DataFrame(certain, columns=["cell_id", "zone_id", "probability"])
+    pairs = pd.concat([alone, guessed], ignore_index=True)
+    telling = set(zip(pairs["cell_id"], pairs["zone_id"], strict=True))
+    centres = {zone.zone_id: _centres(zone.hexagons(method.resolution)) for zone in zones}
+    reach = [
+        (antenna.cell_id, zone_id)
+        for antenna in _antennas(cells)
+        for zone_id, points in centres.items()
+        if (antenna.cell_id, zone_id) not in telling and antenna.is_heard_at(*points)
+    ]
     areas = pd.DataFrame(
         {
             "cell": cells["cell"],
@@ -435,15 +471,47 @@ def _place_cells(con: duckdb.DuckDBPyConnection, zones: list[Zone], method: Meth
         }
     )
     _store(con, "cell_areas", areas.astype({"area": "str"}))
-    _store(con, "zones", pd.DataFrame({"zone_id": sorted(known)}, dtype="str"))
+    _store(con, "zones", pd.DataFrame({"zone_id": sorted(around)}, dtype="str"))
     _store(con, "pairs", pairs.astype({"cell_id": "str", "zone_id": "str", "probability": float}))
+    _store(con, "reach", pd.DataFrame(reach, columns=["cell_id", "zone_id"], dtype="str"))
     con.execute("""
         CREATE TEMP TABLE numbered_zones AS
         SELECT CAST(row_number() OVER (ORDER BY zone_id) AS INTEGER) AS zone, zone_id FROM zones;
         CREATE TEMP TABLE cell_zones AS
         SELECT cell, zone, probability
         FROM pairs JOIN cells USING (cell_id) JOIN numbered_zones USING (zone_id);
+        CREATE TEMP TABLE cell_reach AS
+        SELECT cell, zone FROM reach JOIN cells USING (cell_id) JOIN numbered_zones USING (zone_id);
     """)
+
+
+def _antennas(cells: pd.DataFrame) -> Iterator[Antenna]:
+    for row in cells.itertuples():
+        yield Antenna(
+            row.cell_id,
+            row.latitude,
+            row.longitude,
+            row.range_m,
+            _finite(row.azimuth_deg),
+            _finite(row.beamwidth_deg),
+        )
+
+
+def _open_zones(con: duckdb.DuckDBPyConnection, zones: list[Zone], local: LocalDay) -> None:
+    """`openings` (zone, open_us, close_us) and `clocked` (zone), those of which hours are known."""
+    openings, clocked = [], []
+    for number, zone in enumerate(zones, start=1):
+        if not zone.opening_hours or not opening_hours.validate(zone.opening_hours):
+            continue
+        clocked.append((number,))
+        rule = opening_hours.OpeningHours(zone.opening_hours, timezone=local.zone)
+        start, end = (_instant(at).astimezone(local.zone) for at in (local.start_us, local.end_us))
+        for since, until, state, _ in rule.intervals(start, end):
+            if str(state) != "closed":
+                openings.append((number, _microseconds(since), _microseconds(until)))
+    columns = {"zone": "int32", "open_us": "int64", "close_us": "int64"}
+    _store(con, "openings", pd.DataFrame(openings, columns=list(columns)).astype(columns))
+    _store(con, "clocked", pd.DataFrame(clocked, columns=["zone"]).astype("int32"))
 
 
 def _finite(value: Any) -> float | None:
@@ -645,7 +713,7 @@ WHERE first_faults.fault IS NULL
 IN_ORDER = """
 CREATE TEMP TABLE in_order AS
 SELECT
-    subscriber, taking_part, at_us, cell,
+    subscriber, taking_part, at_us, cell, type,
     dense_rank() OVER history AS nth,
     (at_us, cell, type) IS NOT DISTINCT FROM lag((at_us, cell, type)) OVER history AS repeated
 FROM rows_of_day
@@ -653,7 +721,10 @@ WHERE fault IS NULL
 WINDOW history AS (PARTITION BY subscriber ORDER BY at_us, cell, type);
 
 CREATE TEMP VIEW accepted AS
-SELECT subscriber, at_us, cell, nth FROM in_order WHERE taking_part AND NOT repeated;
+SELECT
+    subscriber, at_us, cell, nth,
+    type IN (SELECT type FROM event_types WHERE event_type IN ({crossings})) AS crosses
+FROM in_order WHERE taking_part AND NOT repeated;
 """
 
 OUTCOMES = """
@@ -670,9 +741,9 @@ FROM in_order GROUP BY ALL
 
 
 def _read_events(
-    con: duckdb.DuckDBPyConnection, landing: Path, day: date, local: LocalDay
+    con: duckdb.DuckDBPyConnection, landing: Path, day: date, local: LocalDay, method: Method
 ) -> dict[str, int]:
-    """`accepted` (subscriber, at_us, cell, nth) and the accounting of every row read."""
+    """`accepted` (subscriber, at_us, cell, nth, crosses) and the accounting of every row read."""
     around = (day + timedelta(days=days) for days in (-1, 0, 1))
     folders = {at: landing / "events" / f"date={at}" for at in around}
     arrivals = "UNION ALL".join(
@@ -685,7 +756,8 @@ def _read_events(
     )
     con.execute(f"CREATE TEMP VIEW arrivals AS {arrivals}")
     con.execute(FIRST_FAULTS.format(day_us=DAY_US, start=local.start_us, end=local.end_us))
-    for step in (EVENT_TYPES, ROWS_OF_DAY, IN_ORDER):
+    crossings = ", ".join(f"'{name}'" for name in method.crossings) or "NULL"
+    for step in (EVENT_TYPES, ROWS_OF_DAY, IN_ORDER.format(crossings=crossings)):
         con.execute(step)
     outcomes: dict[str, int] = dict(con.execute(OUTCOMES).fetchall())
     (rows_in,) = con.execute("SELECT count(*) FROM arrivals").fetchall()[0]
@@ -695,54 +767,122 @@ def _read_events(
 
 # --- Stays ------------------------------------------------------------------------------------
 
+# A run is whatever follows each other at cells that tell of the zone or are heard in it; what it
+# holds from its first to its last sighting is the stay, and it reaches into the time round it.
 STAYS = """
-CREATE TEMP TABLE stays AS
-WITH seen AS (
+CREATE TEMP TABLE stays_of_whoever AS
+WITH timeline AS (
+    SELECT *, lag(at_us) OVER day AS before_us, lead(at_us) OVER day AS after_us
+    FROM accepted
+    WINDOW day AS (PARTITION BY subscriber ORDER BY nth)
+), heard AS (
     SELECT
-        subscriber, zone, at_us, nth, probability,
+        subscriber, zone, at_us, nth, before_us, after_us, crosses, probability,
         nth IS DISTINCT FROM 1 + lag(nth) OVER in_zone
             OR at_us - lag(at_us) OVER in_zone > {max_gap_us} AS opens
-    FROM accepted JOIN cell_zones USING (cell)
+    FROM timeline
+    JOIN (SELECT cell, zone, probability FROM cell_zones
+          UNION ALL SELECT cell, zone, NULL FROM cell_reach) USING (cell)
     WINDOW in_zone AS (PARTITION BY subscriber, zone ORDER BY nth)
 ), runs AS (
-    SELECT
-        subscriber, zone, at_us, probability,
-        count(*) FILTER (opens) OVER (
-            PARTITION BY subscriber, zone ORDER BY nth ROWS UNBOUNDED PRECEDING
-        ) AS run
-    FROM seen
+    SELECT *, count(*) FILTER (opens) OVER (
+        PARTITION BY subscriber, zone ORDER BY nth ROWS UNBOUNDED PRECEDING) AS run
+    FROM heard
+), edged AS (
+    SELECT *,
+        min(at_us) FILTER (probability IS NOT NULL) OVER whole AS first_us,
+        max(at_us) FILTER (probability IS NOT NULL) OVER whole AS last_us
+    FROM runs
+    WINDOW whole AS (PARTITION BY subscriber, zone, run)
 ), measured AS (
     SELECT
-        subscriber, zone, min(at_us) AS arrived, max(at_us) AS departed,
-        max(at_us) - min(at_us) AS dwell, max(probability) AS presence
-    FROM runs
+        subscriber, zone,
+        any_value(first_us) AS first_us, any_value(last_us) AS last_us,
+        first(before_us ORDER BY nth) AS before_us, last(after_us ORDER BY nth) AS after_us,
+        coalesce(bool_or(crosses) FILTER (probability IS NOT NULL AND at_us = first_us), false)
+            AS crosses_first,
+        coalesce(bool_or(crosses) FILTER (probability IS NOT NULL AND at_us = last_us), false)
+            AS crosses_last,
+        count(probability) AS sightings,
+        1 + max(nth) FILTER (probability IS NOT NULL)
+            - min(nth) FILTER (probability IS NOT NULL) AS heard,
+        max(probability) AS presence
+    FROM edged
     GROUP BY subscriber, zone, run
+    HAVING sightings > 0
+), wide AS (
+    SELECT
+        subscriber, zone, first_us, last_us, presence,
+        CASE WHEN crosses_first THEN 0
+            ELSE least(coalesce((first_us - before_us) // 2, {max_reach_us}), {max_reach_us})
+            END AS reach_before,
+        CASE WHEN crosses_last THEN 0
+            ELSE least(coalesce((after_us - last_us) // 2, {max_reach_us}), {max_reach_us})
+            END AS reach_after
+    FROM measured
+    WHERE sightings >= {min_share} * heard
+), bounded AS (
+    SELECT
+        wide.*,
+        CASE WHEN clocked.zone IS NULL THEN {start} ELSE coalesce(opening.open_us, first_us) END
+            AS earliest,
+        CASE WHEN clocked.zone IS NULL THEN {end} - 1
+            ELSE coalesce(closing.close_us - 1, last_us) END AS latest
+    FROM wide
+    LEFT JOIN clocked ON clocked.zone = wide.zone
+    LEFT JOIN openings AS opening ON opening.zone = wide.zone
+        AND first_us >= opening.open_us AND first_us < opening.close_us
+    LEFT JOIN openings AS closing ON closing.zone = wide.zone
+        AND last_us >= closing.open_us AND last_us < closing.close_us
 )
 SELECT
-    subscriber, zone_id, arrived, departed, dwell, presence,
-    least({unit}, greatest(1, CAST(floor(presence * {unit} + 0.5) AS INTEGER))) AS units,
-    CASE
-        WHEN dwell < {min_dwell_us} THEN 'pass_by'
-        WHEN dwell <= {max_dwell_us} THEN 'visit'
-        ELSE 'resident'
-    END AS kind
-FROM measured JOIN numbered_zones USING (zone)
+    subscriber, zone, presence,
+    greatest(first_us - reach_before, earliest) AS arrived,
+    least(last_us + reach_after, latest) AS departed,
+    departed - arrived AS dwell
+FROM bounded
 """
 
 HOMES = """
 CREATE TEMP TABLE homes AS
 WITH nights AS (
     SELECT subscriber, cell, count(*) AS events
-    FROM accepted SEMI JOIN stays USING (subscriber)
+    FROM accepted SEMI JOIN stays_of_whoever USING (subscriber)
     WHERE at_us < {six_us}
     GROUP BY subscriber, cell
 ), most AS (
-    SELECT subscriber, area
+    SELECT subscriber, cell, area
     FROM nights JOIN cell_areas USING (cell)
-    QUALIFY row_number() OVER (PARTITION BY subscriber ORDER BY events DESC, area) = 1
+    QUALIFY row_number() OVER (PARTITION BY subscriber ORDER BY events DESC, area, cell) = 1
 )
-SELECT subscriber, CASE WHEN area IN (FROM areas) THEN area ELSE '{outside}' END AS home_area
+SELECT subscriber, cell AS home_cell,
+    CASE WHEN area IN (FROM areas) THEN area ELSE '{outside}' END AS home_area
 FROM most
+"""
+
+# Whoever belongs to a zone, by night or by a long day, is a resident in all stays there.
+KINDS = """
+CREATE TEMP TABLE stays AS
+WITH days AS (
+    SELECT subscriber, zone, max(departed) - min(arrived) AS span, sum(dwell) AS inside
+    FROM stays_of_whoever GROUP BY subscriber, zone
+), belonging AS (
+    SELECT subscriber, zone FROM days WHERE span > {max_dwell_us} AND 2 * inside >= span
+    UNION
+    SELECT subscriber, zone FROM homes JOIN cell_zones ON cell = home_cell
+)
+SELECT
+    subscriber, zone_id, arrived, departed, dwell, presence,
+    least({unit}, greatest(1, CAST(floor(presence * {unit} + 0.5) AS INTEGER))) AS units,
+    CASE
+        WHEN belonging.zone IS NOT NULL THEN 'resident'
+        WHEN dwell < {min_dwell_us} THEN 'pass_by'
+        WHEN dwell <= {max_dwell_us} THEN 'visit'
+        ELSE 'resident'
+    END AS kind
+FROM stays_of_whoever
+JOIN numbered_zones USING (zone)
+LEFT JOIN belonging USING (subscriber, zone)
 """
 
 VISITS = """
@@ -1006,7 +1146,7 @@ def exact_night(
         landing: folder with the Parquet and GeoJSON inputs.
         day: the local day.
         now: the moment of publishing, up to which decisions count (naive: UTC).
-        method: the method's parameters; version 1 by default.
+        method: the method's parameters; version 2 by default.
         threads: how many DuckDB may use; all cores by default.
 
     Raises:
@@ -1028,22 +1168,31 @@ def exact_night(
             _store(con, "hours", local.hours.rename_axis("hour").reset_index())
         with _timed(seconds, "geometry"):
             _place_cells(con, zones, method)
+            _open_zones(con, zones, local)
         with _timed(seconds, "consent"):
             _read_changes(con, landing, now, method)
             _read_subscribers(con, landing, day, method, "subscribers")
             _read_subscribers(con, landing, day.replace(day=1), method, "month_subscribers")
         with _timed(seconds, "events"):
-            accounting = _read_events(con, landing, day, local)
+            accounting = _read_events(con, landing, day, local, method)
         with _timed(seconds, "stays"):
             con.execute(
                 STAYS.format(
-                    unit=method.unit,
                     max_gap_us=method.max_gap_s * 1_000_000,
+                    max_reach_us=method.max_reach_s * 1_000_000,
+                    min_share=method.min_share,
+                    start=local.start_us,
+                    end=local.end_us,
+                )
+            )
+            con.execute(HOMES.format(six_us=local.six_us, outside=OUTSIDE))
+            con.execute(
+                KINDS.format(
+                    unit=method.unit,
                     min_dwell_us=method.min_dwell_s * 1_000_000,
                     max_dwell_us=method.max_dwell_s * 1_000_000,
                 )
             )
-            con.execute(HOMES.format(six_us=local.six_us, outside=OUTSIDE))
         with _timed(seconds, "measures"):
             _prepare_measures(con, zones, local, method)
             measures, kept_units, ambiguous = {}, {}, {}
@@ -1059,6 +1208,7 @@ def exact_night(
                 accounting=accounting,
                 zones=[zone.zone_id for zone in zones],
                 cell_zones=con.execute("FROM pairs ORDER BY cell_id, zone_id").df(),
+                cell_reach=con.execute("FROM reach ORDER BY cell_id, zone_id").df(),
                 left_out=frozenset(
                     subscriber_id
                     for (subscriber_id,) in con.execute(

@@ -67,9 +67,11 @@ def _value(value: Any, kind: str) -> Any:
     return date.fromisoformat(value) if kind == "date" and isinstance(value, str) else value
 
 
-def square(zone_id: Any, latitude: float, longitude: float, **properties: Any) -> dict[str, Any]:
-    """A zone some 200 m across around a point."""
-    ring = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]
+def square(
+    zone_id: Any, latitude: float, longitude: float, *, size: float = 1.0, **properties: Any
+) -> dict[str, Any]:
+    """A zone some 200 m across around a point, or `size` times that."""
+    ring = [(x * size, y * size) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))]
     corners = [[longitude + x * 0.0015, latitude + y * 0.001] for x, y in ring]
     return {
         "type": "Feature",
@@ -78,14 +80,14 @@ def square(zone_id: Any, latitude: float, longitude: float, **properties: Any) -
     }
 
 
-# Zones in a row, 1 km apart; `nw` and `se` share one square, and `c` is 100 km away.
+# Zones in a row, 1 km apart; `nw` lies in `se`, and `c` is 100 km away.
 ZONES = [
     square("a", 52.50, 13.40),
     square("b", 52.51, 13.40),
     square("c", 53.40, 13.40),
     square("d", 52.52, 13.40),
     square("e", 52.53, 13.40),
-    square("nw", 52.54, 13.40),
+    square("nw", 52.5403, 13.3995, size=0.5),
     square("se", 52.54, 13.40),
 ]
 SQUARE = shape(ZONES[0]["geometry"])
@@ -97,7 +99,6 @@ CELLS = [
     *INDOOR,
     ("in-nw", 52.54, 13.4, "4G", None, None, 100.0, "nw"),
     ("in-se", 52.54, 13.4, "4G", None, None, 100.0, "se"),
-    ("nw+se", 52.54, 13.4, "4G", None, None, 120.0),
     ("street", 52.60, 13.4, "4G", None, None, 500.0),
     ("abroad", 48.10, 11.6, "4G", None, None, 500.0),
 ]
@@ -133,8 +134,8 @@ def night(
 
 
 def ann(*seen: tuple[str, str]) -> list[tuple[str, str, str, str]]:
-    """Ann's events: (time of the day, cell)."""
-    return [("ann", f"{DAY} {at}", cell, "data") for at, cell in seen]
+    """Ann's events: (time of the day, cell). She changes cells at each: stays don't reach further."""
+    return [("ann", f"{DAY} {at}", cell, "handover") for at, cell in seen]
 
 
 def stays(exact: Exact) -> list[tuple[str, str, str, str]]:
@@ -218,12 +219,53 @@ class TestStays:
         assert exact.visits["kind"].tolist() == [kind]
         assert exact.visits["dwell_s"].tolist() == [dwell_s]
 
+    def test_a_stay_reaches_half_way_into_the_silence_round_it(self, tmp_path: Path) -> None:
+        seen = (("07:50", "street"), ("08:00", "in-a"), ("08:20", "in-a"), ("08:26", "street"))
+        data = [("ann", f"{DAY} {at}", cell, "data") for at, cell in seen]
+        assert stays(night(tmp_path, data)) == [("a", "07:55", "08:23", "visit")]
+
+    def test_a_stay_reaches_no_further_than_that_nor_out_of_opening_hours(
+        self, tmp_path: Path
+    ) -> None:
+        zones = [square("a", 52.50, 13.40), square("b", 52.51, 13.40, opening_hours="09:00-10:00")]
+        data = [
+            ("ann", f"{DAY} 07:00", "in-a", "data"),
+            ("bob", f"{DAY} 08:10", "in-b", "data"),  # 09:10 local
+            ("bob", f"{DAY} 08:55", "in-b", "data"),
+        ]
+        exact = night(tmp_path, data, zones=zones)
+        assert stays(exact) == [("a", "06:45", "07:15", "visit"), ("b", "08:00", "08:59", "visit")]
+
+    def test_a_cell_that_is_heard_there_neither_makes_nor_ends_a_stay(self, tmp_path: Path) -> None:
+        cells = [*CELLS, ("mast", 52.501, 13.4, "4G", None, None, 900.0)]
+        seen = ann(("08:00", "in-a"), ("08:10", "mast"), ("08:20", "in-a"), ("09:00", "mast"))
+        assert stays(night(tmp_path, seen, cells=cells)) == [("a", "08:00", "08:20", "visit")]
+
+    def test_who_is_caught_now_and_then_is_next_door(self, tmp_path: Path) -> None:
+        cells = [*CELLS, ("mast", 52.501, 13.4, "4G", None, None, 900.0)]
+        masts = [(f"08:{minute:02}", "mast") for minute in range(1, 7)]
+        seen = ann(("08:00", "in-a"), *masts, ("08:20", "in-a"))  # 2 of 8: a quarter
+        assert stays(night(tmp_path, seen, cells=cells)) == []
+
+    def test_whoever_lives_or_works_there_is_a_resident(self, tmp_path: Path) -> None:
+        seen = ann(
+            ("02:00", "in-a"),  # 03:00 local
+            ("08:00", "in-a"),
+            *(
+                (f"{hour:02}:{minute}", "in-b")
+                for hour in (9, 11, 13, 15)
+                for minute in ("00", "50")
+            ),
+        )
+        kinds = {(zone, kind) for zone, _, _, kind in stays(night(tmp_path, seen))}
+        assert kinds == {("a", "resident"), ("b", "resident")}
+
 
 def staying(cell: str, dwell_s: float) -> list[tuple[str, datetime, str, str]]:
     """Ann in one cell from 08:00 on, heard of every 50 minutes and at the end."""
     start = datetime(2026, 11, 23, 8, tzinfo=UTC)
     seconds = [*range(0, math.ceil(dwell_s), 3000), dwell_s]
-    return [("ann", start + timedelta(seconds=at), cell, "data") for at in seconds]
+    return [("ann", start + timedelta(seconds=at), cell, "handover") for at in seconds]
 
 
 class TestMeasures:
@@ -295,15 +337,15 @@ class TestMeasures:
     def test_a_trip_cannot_start_before_the_zone_was_left(self, tmp_path: Path) -> None:
         exact = night(
             tmp_path,
-            ann(("08:00", "in-nw"), ("08:20", "nw+se"), ("08:30", "nw+se"), ("08:50", "in-se")),
+            ann(("08:00", "in-se"), ("08:20", "in-nw"), ("08:30", "in-nw"), ("08:50", "in-se")),
         )
         assert stays(exact) == [
-            ("nw", "08:00", "08:30", "visit"),
-            ("se", "08:20", "08:50", "visit"),
+            ("nw", "08:20", "08:30", "visit"),
+            ("se", "08:00", "08:50", "visit"),
         ]
         assert units(exact, "zone_flows.trips") == {
-            ("elsewhere", "nw", "morning"): 64,
-            ("se", "elsewhere", "morning"): 64,
+            ("elsewhere", "se", "morning"): 64,
+            ("nw", "elsewhere", "morning"): 64,
         }
 
     def test_a_trip_between_distant_zones_is_not_in_the_public_list(self, tmp_path: Path) -> None:
@@ -353,7 +395,8 @@ class TestBounds:
 
     def test_the_faintest_goes_first_and_then_nothing_is_ambiguous(self, tmp_path: Path) -> None:
         events = ann(*self.FIVE[:8], ("12:30", "faint"), ("12:40", "faint"))
-        cells = [*CELLS, ("faint", 52.54, 13.4, "4G", None, None, 400.0)]
+        told_indoors = [cell for cell in CELLS if cell[0] not in ("in-nw", "in-se")]
+        cells = [*told_indoors, ("faint", 52.54, 13.4, "4G", None, None, 400.0)]
         exact = night(tmp_path, events, cells=cells, zones=ZONES[:6], zone_attraction=1)
         frame = exact.measures["zone_days.visits"].set_index("zone_id")
         assert frame["units"].to_dict() == {"a": 64, "b": 64, "c": 64, "d": 64, "nw": 0}
@@ -477,9 +520,14 @@ class TestDays:
         start, end = datetime.fromisoformat(first), datetime.fromisoformat(beyond)
         tick = timedelta(microseconds=1)
         times = [start - tick, start, end - tick, end]
-        events = [("ann", at.replace(tzinfo=UTC), "in-a", "data") for at in times]
+        asleep = [start + timedelta(hours=2, minutes=minute) for minute in (0, 30)]
+        events = [
+            ("ann", at.replace(tzinfo=UTC), cell, "handover")
+            for cell, several in (("in-a", times), ("street", asleep))
+            for at in several
+        ]
         exact = night(tmp_path, events, day=day, now=end + timedelta(hours=4))
-        assert (exact.accounting["other_day"], exact.accounting["accepted"]) == (2, 2)
+        assert (exact.accounting["other_day"], exact.accounting["accepted"]) == (2, 4)
         starts = exact.no_data["zone_hours"].query("zone_id == 'a'")["hour_start"]
         assert starts.tolist() == list(pd.date_range(start, periods=hours, freq="h"))
         found = exact.measures["zone_hours.passers_by"]["hour_start"].tolist()
@@ -567,10 +615,10 @@ class TestDays:
         )
         hours = exact.no_data["zone_hours"].query("no_data")
         dark = hours.groupby("zone_id")["hour_start"].agg(["min", "count"])
-        assert dark["count"].to_dict() == {"a": 1, "b": 12, "c": 24, "d": 11}
+        assert dark["count"].to_dict() == {"a": 1, "b": 12, "c": 24, "d": 11, "nw": 24}
         assert dark.loc["a", "min"] == datetime(2026, 11, 23, 8)
         days = exact.no_data["zone_days"].set_index("zone_id")["no_data"]
-        assert set(days[days].index) == {"b", "c"}
+        assert set(days[days].index) == {"b", "c", "nw"}  # another cell tells of `se`, too
 
 
 class TestPlace:
