@@ -134,7 +134,7 @@ def night(
 
 
 def ann(*seen: tuple[str, str]) -> list[tuple[str, str, str, str]]:
-    """Ann's events: (time of the day, cell). She changes cells at each: stays don't reach further."""
+    """Ann's events: (time of the day, cell), each a change of cells: stays end where they do."""
     return [("ann", f"{DAY} {at}", cell, "handover") for at, cell in seen]
 
 
@@ -254,7 +254,7 @@ class TestStays:
             *(
                 (f"{hour:02}:{minute}", "in-b")
                 for hour in (9, 11, 13, 15)
-                for minute in ("00", "50")
+                for minute in ("00", "55")
             ),
         )
         kinds = {(zone, kind) for zone, _, _, kind in stays(night(tmp_path, seen))}
