@@ -193,8 +193,9 @@ def test_a_repetition_counts_once_and_only_of_who_takes_part(
 def test_accepted_rows_are_who_when_and_where_and_no_more(spark: SparkSession) -> None:
     rows = [Event(), Event(), Event(subscriber_id="out"), Event(subscriber_id="roamer")]
     accepted = events.accepted(settled(screened(spark, rows)))
-    assert accepted.columns == ["subscriber_id", "event_time", "cell_id"]
-    assert [tuple(r) for r in accepted.collect()] == [("in", NOON.replace(tzinfo=None), "mall")]
+    assert accepted.columns == ["subscriber_id", "event_time", "cell_id", "event_type"]
+    found = [tuple(row) for row in accepted.collect()]
+    assert found == [("in", NOON.replace(tzinfo=None), "mall", "data")]
 
 
 # -------------------------------------------------------------------------- subscribers, once each

@@ -20,6 +20,7 @@ from transforms.geography import (
     area,
     cell_zones,
     ground,
+    nested,
     presence,
     zone_hexagons,
     zone_pairs,
@@ -682,14 +683,18 @@ ROWS = [
 ]
 
 
-def test_cells_see_zones(spark):
+METHOD = {"resolution": 11, "zone_attraction": 20.0, "min_presence": 0.02}
+
+
+def test_cells_tell_of_zones_or_are_only_heard_there(spark):
     cells = spark.createDataFrame(ROWS, CELLS)
-    frame = cell_zones(cells, WORLD, resolution=11, zone_attraction=20.0, min_presence=0.02)
+    frame = cell_zones(cells, WORLD, indoor_zone_ids=["outlet"], **METHOD)
     assert frame.schema.simpleString() == (
         "struct<cell_id:string,zone_id:string,probability:double>"
     )
     found = {(row.cell_id, row.zone_id): row.probability for row in frame.collect()}
-    expected = {("indoor", "outlet"): 1.0}
+    told = {("indoor", "outlet"): 1.0}
+    heard = set()
     for cell_id, latitude, longitude, azimuth_deg, beamwidth_deg, range_m, _ in ROWS:
         if cell_id in ("omni", "half-known", "sector", "indoor of nobody"):
             shares = brute_force(
@@ -701,16 +706,58 @@ def test_cells_see_zones(spark):
                 beamwidth_deg=beamwidth_deg,
                 range_m=range_m,
             )
-            expected |= {(cell_id, zone_id): p for zone_id, p in shares.items()}
-    assert found == pytest.approx(expected, rel=1e-9)
+            told |= {(cell_id, zone_id): p for zone_id, p in shares.items() if zone_id != "outlet"}
+        if range_m is not None:
+            heard |= {
+                (cell_id, one.zone_id)
+                for one in WORLD
+                if any(
+                    haversine_m((latitude, longitude), h3.h3_to_geo(hexagon)) <= range_m
+                    for hexagon in hexagons_of(one, 11)
+                )
+            }
+    assert {pair: p for pair, p in found.items() if p is not None} == pytest.approx(told, rel=1e-9)
+    assert {pair for pair, p in found.items() if p is None} == heard - set(told)
     assert found["omni", "mall"] == found["half-known", "mall"]
+    assert heard - set(told)
+
+
+def test_indoor_cells_alone_tell_of_their_zone_and_of_those_round_it(spark):
+    food_court = zone("food court", box(-30, -30, 30, 30))
+    rows = [
+        ("deep inside", LATITUDE, LONGITUDE, None, None, 60.0, "food court"),
+        ("mast", LATITUDE, LONGITUDE, None, None, 500.0, None),
+    ]
+    cells = spark.createDataFrame(rows, CELLS)
+    frame = cell_zones(cells, [food_court, MALL], indoor_zone_ids=["food court"], **METHOD)
+    assert {tuple(row) for row in frame.collect()} == {
+        ("deep inside", "food court", 1.0),
+        ("deep inside", "mall", 1.0),
+        ("mast", "food court", None),
+        ("mast", "mall", None),
+    }
+
+
+def test_a_zone_lies_in_another_with_nine_tenths_of_its_area():
+    inside = zone("inside", box(-30, -30, 30, 30))
+    sticking_out = zone("sticking out", box(-30, 95, 30, 155))  # 55 of 60 metres
+    half_out = zone("half out", box(-30, 120, 30, 180))
+    apart = zone("apart", box(-30, 300, 30, 400))
+    found = nested([MALL, inside, sticking_out, half_out, apart])
+    assert found == {
+        "mall": {"mall"},
+        "inside": {"inside", "mall"},
+        "sticking out": {"sticking out", "mall"},
+        "half out": {"half out"},
+        "apart": {"apart"},
+    }
+    assert nested([]) == {}
 
 
 def test_no_cells_and_no_zones_give_no_rows(spark):
-    method = {"resolution": 11, "zone_attraction": 20.0, "min_presence": 0.02}
     cells = spark.createDataFrame(ROWS, CELLS)
-    assert cell_zones(cells.limit(0), WORLD, **method).collect() == []
-    assert cell_zones(cells, [], **method).collect() == []
+    assert cell_zones(cells.limit(0), WORLD, indoor_zone_ids=[], **METHOD).collect() == []
+    assert cell_zones(cells, [], indoor_zone_ids=["outlet"], **METHOD).collect() == []
 
 
 def test_an_area_is_the_hexagon_that_holds_the_position(spark):

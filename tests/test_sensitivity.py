@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from jobs.detect_visits import rules_of
 from transforms import disclosure, metrics, visits
 from transforms.budget import Calibration, calibrated
 from transforms.days import LocalDay
@@ -252,6 +253,7 @@ def from_events(spark: SparkSession, world: World) -> Neighbours:
             "subscriber_id": subscriber_id,
             "event_time": instants(world.day, us),
             "cell_id": f"m{mall:03}-c{stay.zone:02}",
+            "event_type": "handover",
             "is_newcomer": is_newcomer,
         }
         for mall, subscriber_id, is_newcomer, person in people_of(world)
@@ -275,6 +277,7 @@ def from_events(spark: SparkSession, world: World) -> Neighbours:
     )
     of_day = partial(
         _visits_of_day,
+        day=world.day,
         cell_zones=zones_of_cells,
         cells=areas_of_cells,
         areas=spark.createDataFrame([("area 0",), ("area 1",)], "area string"),
@@ -289,20 +292,29 @@ def from_events(spark: SparkSession, world: World) -> Neighbours:
 
 
 def _visits_of_day(
-    events: DataFrame, *, cell_zones: DataFrame, cells: DataFrame, areas: DataFrame
+    events: DataFrame,
+    *,
+    day: LocalDay,
+    cell_zones: DataFrame,
+    cells: DataFrame,
+    areas: DataFrame,
 ) -> DataFrame:
     """As the job that detects visits makes them; computed once, as that job stores them."""
-    rules = SETTINGS.visits
+    rules = rules_of(SETTINGS.visits)
     stays = visits.stays(
         events,
         cell_zones,
-        max_gap_s=rules.max_gap * 60,
-        min_dwell_s=rules.min_dwell * 60,
-        max_dwell_s=rules.max_dwell * 60,
+        cell_zones.select("cell_id", "zone_id").limit(0),
+        events.sparkSession.createDataFrame([], visits.OPEN_HOURS),
+        rules=rules,
+        day_start=day.start,
+        day_end=day.end,
     )
-    homes = visits.home_areas(events, cells, areas, timezone=BERLIN.key)
-    pseudonymous = visits.with_home(stays, homes).transform(
-        pseudonymised, read_key=partial(bytes.fromhex, "5e" * 32)
+    homes = visits.homes(events, cells, areas, timezone=BERLIN.key)
+    pseudonymous = (
+        visits.with_home(stays, homes)
+        .transform(visits.with_kind, cell_zones, rules=rules)
+        .transform(pseudonymised, read_key=partial(bytes.fromhex, "5e" * 32))
     )
     return events.sparkSession.createDataFrame(pseudonymous.toArrow()).coalesce(1)
 

@@ -28,6 +28,7 @@ DESIGN = {
     "reference.cells": ("restricted", ("day", "cell_id")),
     "reference.zones": ("restricted", ("day", "zone_id")),
     "reference.cell_zones": ("restricted", ("day", "cell_id", "zone_id")),
+    "reference.cell_reach": ("restricted", ("day", "cell_id", "zone_id")),
     "consent.deliveries": ("restricted", ("file", "bytes", "modified_at")),
     "consent.decisions": ("restricted", ("content",)),
     "consent.periods": ("restricted", ("subscriber_id", "from")),

@@ -1,10 +1,9 @@
-"""Stays: maximal runs of events whose cells see a zone; and where the night was spent."""
+"""Stays: runs of sightings and how far they reach; who is a visitor; where the night was spent."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -12,49 +11,76 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
 from transforms import visits
+from transforms.visits import Rules
 
 MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
-GAP, MIN_DWELL, MAX_DWELL = 60 * MINUTE, 10 * MINUTE, 360 * MINUTE
-# What each cell sees; `street` and `a street` see nothing.
-SEES = {
+GAP, REACH = 60 * MINUTE, 15 * MINUTE
+DAY_START, DAY_END = datetime(2026, 11, 22, 23), datetime(2026, 11, 23, 23)
+RULES = Rules(
+    max_gap_s=3600,
+    max_reach_s=900,
+    min_share=0.3,
+    min_dwell_s=600,
+    max_dwell_s=21600,
+    crossings=("handover",),
+)
+# What each cell tells; the mast is heard in both zones and round them, the street is elsewhere.
+TELLS = {
     "mall 1": {"mall": 0.5},
     "mall 2": {"mall": 0.8},
     "plaza": {"plaza": 0.7},
     "both": {"mall": 0.3, "plaza": 0.6},
 }
-Event = tuple[datetime, str]
-Stay = tuple[str, datetime, datetime, float, str]
+REACHES = {"mast": ("mall", "plaza"), "plaza": ("mall",)}
+OPEN = {"plaza": [("07:00", "12:00"), ("13:00", "20:00")]}
+Event = tuple[datetime, str, str]
+Stay = tuple[str, datetime, datetime, float]
 
 
 def at(clock: str) -> datetime:
     return datetime.fromisoformat(f"2026-11-23T{clock}")
 
 
-def every(minutes: int, *, start: str, count: int, cell: str = "mall 1") -> list[Event]:
-    return [(at(start) + number * minutes * MINUTE, cell) for number in range(count)]
+def seen(*events: str) -> list[Event]:
+    """Events such as `09:00 mall 1`; with an exclamation mark, the phone changed cells then."""
+    return [
+        (at(one.split()[0]), one.split(" ", 1)[1].rstrip("!"), "handover" if "!" in one else "data")
+        for one in events
+    ]
+
+
+def masts(tens: str, count: int) -> list[str]:
+    """So many events at the mast, minute by minute."""
+    return [f"{tens}{minute} mast" for minute in range(count)]
+
+
+def stay(zone: str, arrived: str, left: str, presence: float) -> Stay:
+    return zone, at(arrived), at(left), presence
 
 
 def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict[str, set[Stay]]:
-    """zone_id, arrived_at, left_at, presence and kind of everybody's stays."""
+    """zone_id, arrived_at, left_at and presence of everybody's stays."""
     rows = [(who, *event) for who, events in by_subscriber.items() for event in events]
     events = spark.createDataFrame(
-        rows, "subscriber_id string, event_time timestamp, cell_id string"
+        rows, "subscriber_id string, event_time timestamp, cell_id string, event_type string"
     )
-    pairs = [(cell, *pair) for cell, zones in SEES.items() for pair in zones.items()]
-    cell_zones = spark.createDataFrame(pairs, "cell_id string, zone_id string, probability double")
+    told = [(cell, *pair) for cell, zones in TELLS.items() for pair in zones.items()]
+    heard = [(cell, zone) for cell, zones in REACHES.items() for zone in zones]
+    hours = [(zone, [(at(a), at(b)) for a, b in several]) for zone, several in OPEN.items()]
     stays = visits.stays(
         events,
-        cell_zones,
-        max_gap_s=int(GAP.total_seconds()),
-        min_dwell_s=int(MIN_DWELL.total_seconds()),
-        max_dwell_s=int(MAX_DWELL.total_seconds()),
+        spark.createDataFrame(told, "cell_id string, zone_id string, probability double"),
+        spark.createDataFrame(heard, "cell_id string, zone_id string"),
+        spark.createDataFrame(hours, visits.OPEN_HOURS),
+        rules=RULES,
+        day_start=DAY_START.replace(tzinfo=UTC),
+        day_end=DAY_END.replace(tzinfo=UTC),
     )
     found: dict[str, set[Stay]] = {who: set() for who in by_subscriber}
     count = 0
     for row in stays.collect():
         assert row.dwell_s == pytest.approx((row.left_at - row.arrived_at).total_seconds())
-        stay = (row.zone_id, row.arrived_at, row.left_at, row.presence, row.kind)
-        found[row.subscriber_id].add(stay)
+        found[row.subscriber_id].add((row.zone_id, row.arrived_at, row.left_at, row.presence))
         count += 1
     assert count == sum(len(several) for several in found.values())
     return found
@@ -63,115 +89,138 @@ def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict
 # --------------------------------------------------------------------------------- literal cases
 
 CASES: dict[str, tuple[list[Event], set[Stay]]] = {
-    "one event": (
-        [(at("09:00"), "mall 1")],
-        {("mall", at("09:00"), at("09:00"), 0.5, "pass_by")},
-    ),
-    "one event that sees two zones": (
-        [(at("09:00"), "both")],
-        {
-            ("mall", at("09:00"), at("09:00"), 0.3, "pass_by"),
-            ("plaza", at("09:00"), at("09:00"), 0.6, "pass_by"),
-        },
-    ),
-    "nothing seen": ([(at("09:00"), "street"), (at("09:30"), "street")], set()),
+    # -- what makes and what ends a stay
+    "nothing seen": (seen("09:00 street", "09:30 mast"), set()),
     "two cells of one zone": (
-        [(at("09:00"), "mall 1"), (at("09:20"), "mall 2"), (at("09:40"), "mall 1")],
-        {("mall", at("09:00"), at("09:40"), 0.8, "visit")},
+        seen("09:00 mall 1!", "09:20 mall 2", "09:40 mall 1!"),
+        {stay("mall", "09:00", "09:40", 0.8)},
     ),
-    # -- silence
+    "one cell of two zones": (
+        seen("09:00 both!"),
+        {stay("mall", "09:00", "09:00", 0.3), stay("plaza", "09:00", "09:00", 0.6)},
+    ),
+    "a cell elsewhere between": (
+        seen("09:00 mall 1!", "09:10 street", "09:20 mall 1!"),
+        {stay("mall", "09:00", "09:00", 0.5), stay("mall", "09:20", "09:20", 0.5)},
+    ),
+    "to a cell that is heard there and back": (
+        seen("09:00 mall 1!", "09:10 mast", "09:20 mall 1!"),
+        {stay("mall", "09:00", "09:20", 0.5)},
+    ),
+    "a zone next door is heard here": (
+        seen("09:00 mall 1!", "09:10 plaza!", "09:20 mall 1!"),
+        {stay("mall", "09:00", "09:20", 0.5), stay("plaza", "09:10", "09:10", 0.7)},
+    ),
     "silence of exactly max_gap": (
-        [(at("09:00"), "mall 1"), (at("10:00"), "mall 1")],
-        {("mall", at("09:00"), at("10:00"), 0.5, "visit")},
+        seen("09:00 mall 1!", "10:00 mall 1!"),
+        {stay("mall", "09:00", "10:00", 0.5)},
     ),
     "a microsecond more": (
-        [(at("09:00"), "mall 1"), (at("10:00:00.000001"), "mall 1")],
+        seen("09:00 mall 1!", "10:00:00.000001 mall 1!"),
         {
-            ("mall", at("09:00"), at("09:00"), 0.5, "pass_by"),
-            ("mall", at("10:00:00.000001"), at("10:00:00.000001"), 0.5, "pass_by"),
+            stay("mall", "09:00", "09:00", 0.5),
+            stay("mall", "10:00:00.000001", "10:00:00.000001", 0.5),
         },
     ),
-    "silence ends the stays in both zones": (
-        [(at("09:00"), "both"), (at("09:30"), "both"), (at("11:00"), "both")],
-        {
-            ("mall", at("09:00"), at("09:30"), 0.3, "visit"),
-            ("plaza", at("09:00"), at("09:30"), 0.6, "visit"),
-            ("mall", at("11:00"), at("11:00"), 0.3, "pass_by"),
-            ("plaza", at("11:00"), at("11:00"), 0.6, "pass_by"),
-        },
+    "what is heard in between is no silence": (
+        seen("09:00 mall 1!", "09:50 mast", "10:40 mall 1!"),
+        {stay("mall", "09:00", "10:40", 0.5)},
     ),
-    "seen again in time, but in another zone": (
-        [(at("09:00"), "mall 1"), (at("09:50"), "plaza"), (at("10:40"), "mall 1")],
-        {
-            ("mall", at("09:00"), at("09:00"), 0.5, "pass_by"),
-            ("plaza", at("09:50"), at("09:50"), 0.7, "pass_by"),
-            ("mall", at("10:40"), at("10:40"), 0.5, "pass_by"),
-        },
+    # -- how much of what is heard must be in the zone
+    "three of ten": (
+        seen(
+            "09:00 mall 1!", *[f"09:1{n} mast" for n in range(7)], "09:30 mall 1", "09:40 mall 1!"
+        ),
+        {stay("mall", "09:00", "09:40", 0.5)},
     ),
-    # -- a cell that does not see the zone
-    "a cell outside between": (
-        [(at("09:00"), "mall 1"), (at("09:10"), "street"), (at("09:20"), "mall 1")],
-        {
-            ("mall", at("09:00"), at("09:00"), 0.5, "pass_by"),
-            ("mall", at("09:20"), at("09:20"), 0.5, "pass_by"),
-        },
+    "three of eleven are somebody next door": (
+        seen(
+            "09:00 mall 1!", *[f"09:1{n} mast" for n in range(8)], "09:30 mall 1", "09:40 mall 1!"
+        ),
+        set(),
     ),
-    "a cell outside before and after": (
-        [(at("08:59"), "street"), *every(10, start="09:00", count=3), (at("09:21"), "street")],
-        {("mall", at("09:00"), at("09:20"), 0.5, "visit")},
+    "what is heard before and after does not count": (
+        seen(
+            *[f"08:0{n} mast" for n in range(8)],
+            "09:00 mall 1!",
+            *[f"09:2{n} mast" for n in range(8)],
+        ),
+        {stay("mall", "09:00", "09:00", 0.5)},
     ),
-    # -- overlapping zones
-    "from one zone through both into the other": (
-        [(at("09:00"), "mall 1"), (at("09:15"), "both"), (at("09:30"), "plaza")],
-        {
-            ("mall", at("09:00"), at("09:15"), 0.5, "visit"),
-            ("plaza", at("09:15"), at("09:30"), 0.7, "visit"),
-        },
+    # -- how far a stay reaches
+    "half-way to what is elsewhere": (
+        seen("08:50 street", "09:00 mall 1", "09:30 mall 1", "09:36 street"),
+        {stay("mall", "08:55", "09:33", 0.5)},
     ),
-    "one zone goes on while the other is left": (
-        [(at("09:00"), "both"), (at("09:15"), "mall 1"), (at("09:30"), "both")],
-        {
-            ("mall", at("09:00"), at("09:30"), 0.5, "visit"),
-            ("plaza", at("09:00"), at("09:00"), 0.6, "pass_by"),
-            ("plaza", at("09:30"), at("09:30"), 0.6, "pass_by"),
-        },
+    "no further than max_reach": (
+        seen("08:29:59 street", "09:00 mall 1", "09:30:01 street"),
+        {stay("mall", "08:45", "09:15", 0.5)},
     ),
-    # -- kinds at their borders
-    "exactly min_dwell": (
-        [(at("09:00"), "mall 1"), (at("09:10"), "mall 1")],
-        {("mall", at("09:00"), at("09:10"), 0.5, "visit")},
+    "exactly as far": (
+        seen("08:30 street", "09:00 mall 1", "09:30 street"),
+        {stay("mall", "08:45", "09:15", 0.5)},
     ),
-    "a microsecond short of min_dwell": (
-        [(at("09:00"), "mall 1"), (at("09:09:59.999999"), "mall 1")],
-        {("mall", at("09:00"), at("09:09:59.999999"), 0.5, "pass_by")},
+    "nobody heard before or after": (
+        seen("09:00 mall 1"),
+        {stay("mall", "08:45", "09:15", 0.5)},
     ),
-    "exactly max_dwell": (
-        every(60, start="09:00", count=7),
-        {("mall", at("09:00"), at("15:00"), 0.5, "visit")},
+    "past cells that are only heard there": (
+        seen("08:50 street", "08:55 mast", "09:00 mall 1", "09:02 mast", "09:10 street"),
+        {stay("mall", "08:55", "09:05", 0.5)},
     ),
-    "a microsecond more than max_dwell": (
-        [*every(60, start="09:00", count=7), (at("15:00:00.000001"), "mall 1")],
-        {("mall", at("09:00"), at("15:00:00.000001"), 0.5, "resident")},
+    "half of an odd number of microseconds": (
+        seen("08:59:59.999997 street", "09:00 mall 1", "09:00:00.000003 street"),
+        {stay("mall", "08:59:59.999999", "09:00:00.000001", 0.5)},
+    ),
+    "a crossing is a beginning": (
+        seen("08:50 street", "09:00 mall 1!", "09:30 mall 1", "09:36 street"),
+        {stay("mall", "09:00", "09:33", 0.5)},
+    ),
+    "a crossing is an end": (
+        seen("08:50 street", "09:00 mall 1", "09:30 mall 1!", "09:36 street"),
+        {stay("mall", "08:55", "09:30", 0.5)},
+    ),
+    "a crossing to a cell that tells nothing is neither": (
+        seen("08:50 street", "08:58 mast!", "09:00 mall 1", "09:10 street!"),
+        {stay("mall", "08:55", "09:05", 0.5)},
+    ),
+    "one of several at the same instant": (
+        [*seen("09:00 mall 1", "09:00 mall 1!", "09:20 mall 2!", "09:20 mall 2")],
+        {stay("mall", "09:00", "09:20", 0.8)},
+    ),
+    # -- not out of the day, nor into closed hours
+    "from the first instant of the day": (
+        [(DAY_START + 5 * MINUTE, "mall 1", "data")],
+        {("mall", DAY_START, DAY_START + 20 * MINUTE, 0.5)},
+    ),
+    "to the last instant of the day": (
+        [(DAY_END - 5 * MINUTE, "mall 1", "data")],
+        {("mall", DAY_END - 20 * MINUTE, DAY_END - MICROSECOND, 0.5)},
+    ),
+    "as long as it is open": (
+        seen("07:10 plaza", "07:30 plaza", "08:10 street", "11:00 plaza", "11:50 plaza"),
+        {stay("plaza", "07:00", "07:45", 0.7), stay("plaza", "10:45", "11:59:59.999999", 0.7)},
+    ),
+    "not at all while it is closed": (
+        seen("12:10 plaza", "12:30 plaza"),
+        {stay("plaza", "12:10", "12:30", 0.7)},
+    ),
+    "from one opening into the next": (
+        seen("11:50 plaza", "12:30 plaza", "13:05 plaza"),
+        {stay("plaza", "11:35", "13:20", 0.7)},
     ),
     # -- two events at one instant come in the order of their cells
-    "outside after at the same instant": (
-        [(at("09:00"), "mall 1"), (at("09:20"), "street"), (at("09:20"), "mall 1")],
-        {("mall", at("09:00"), at("09:20"), 0.5, "visit")},
+    "elsewhere after at the same instant": (
+        seen("09:00 mall 1!", "09:20 street", "09:20 mall 1!"),
+        {stay("mall", "09:00", "09:20", 0.5)},
     ),
-    "outside before at the same instant": (
-        [(at("09:00"), "mall 1"), (at("09:20"), "mall 1"), (at("09:20"), "a street")],
-        {
-            ("mall", at("09:00"), at("09:00"), 0.5, "pass_by"),
-            ("mall", at("09:20"), at("09:20"), 0.5, "pass_by"),
-        },
-    ),
-    "two events at one instant": (
-        [(at("09:00"), "mall 1"), (at("09:00"), "mall 1"), (at("09:15"), "mall 1")],
-        {("mall", at("09:00"), at("09:15"), 0.5, "visit")},
+    "elsewhere before at the same instant": (
+        seen("09:00 mall 1!", "09:20 mall 1!", "09:20 a street"),
+        {stay("mall", "09:00", "09:00", 0.5), stay("mall", "09:20", "09:20", 0.5)},
     ),
     "rows out of order": (
-        [(at("09:40"), "mall 1"), (at("09:00"), "mall 1"), (at("09:20"), "mall 2")],
-        {("mall", at("09:00"), at("09:40"), 0.8, "visit")},
+        seen("09:40 mall 1!", "09:00 mall 1!", "09:20 mall 2"),
+        {stay("mall", "09:00", "09:40", 0.8)},
     ),
 }
 
@@ -182,7 +231,7 @@ def stays(spark: SparkSession) -> dict[str, set[Stay]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_stay_is_a_maximal_run_of_events_that_see_the_zone(
+def test_a_stay_is_a_run_of_sightings_and_reaches_into_the_silence_round_it(
     stays: dict[str, set[Stay]], name: str
 ) -> None:
     assert stays[name] == CASES[name][1]
@@ -192,39 +241,58 @@ def test_a_stay_is_a_maximal_run_of_events_that_see_the_zone(
 
 
 def by_hand(events: list[Event]) -> set[Stay]:
-    """The same definition, one event at a time."""
-    found: set[Stay] = set()
-    open_runs: dict[str, list[Any]] = {}
-    last = None
-
-    def close(zone: str) -> None:
-        arrived_at, left_at, presence = open_runs.pop(zone)
-        dwell = left_at - arrived_at
-        kind = "pass_by" if dwell < MIN_DWELL else "visit" if dwell <= MAX_DWELL else "resident"
-        found.add((zone, arrived_at, left_at, presence, kind))
-
-    for instant, cell in sorted(events):
-        silent = last is not None and instant - last > GAP
-        zones = SEES.get(cell, {})
-        for zone in list(open_runs):
-            if silent or zone not in zones:
-                close(zone)
-        for zone, probability in zones.items():
-            run = open_runs.setdefault(zone, [instant, instant, 0.0])
-            run[1], run[2] = instant, max(run[2], probability)
-        last = instant
-    for zone in list(open_runs):
-        close(zone)
+    """The same definition, zone by zone and event by event."""
+    in_order = sorted(events)
+    found = set()
+    for zone in ("mall", "plaza"):
+        run: list[int] = []
+        for index, (instant, cell, _) in enumerate(in_order):
+            heard = zone in TELLS.get(cell, {}) or zone in REACHES.get(cell, ())
+            silent = bool(run) and instant - in_order[run[-1]][0] > GAP
+            if run and (silent or not heard):
+                found |= _stay_of(zone, run, in_order)
+                run = []
+            if heard:
+                run.append(index)
+        found |= _stay_of(zone, run, in_order)
     return found
+
+
+def _stay_of(zone: str, run: list[int], in_order: list[Event]) -> set[Stay]:
+    sightings = [index for index in run if zone in TELLS.get(in_order[index][1], {})]
+    if not sightings or len(sightings) < 0.3 * (sightings[-1] - sightings[0] + 1):
+        return set()
+    first, last = in_order[sightings[0]][0], in_order[sightings[-1]][0]
+    crossed = {in_order[i][0] for i in sightings if in_order[i][2] == "handover"}
+    arrived, left = first, last
+    if first not in crossed:
+        arrived -= min(_half(in_order, run[0] - 1, first), REACH)
+    if last not in crossed:
+        left += min(_half(in_order, run[-1] + 1, last), REACH)
+    earliest, latest = DAY_START, DAY_END - MICROSECOND
+    if zone in OPEN:
+        hours = [(at(a), at(b)) for a, b in OPEN[zone]]
+        earliest = next((a for a, b in hours if a <= first < b), first)
+        latest = next((b - MICROSECOND for a, b in hours if a <= last < b), last)
+    presence = max(TELLS[in_order[index][1]][zone] for index in sightings)
+    return {(zone, max(arrived, earliest), min(left, latest), presence)}
+
+
+def _half(in_order: list[Event], index: int, sighting: datetime) -> timedelta:
+    if not 0 <= index < len(in_order):
+        return REACH
+    return abs(in_order[index][0] - sighting) // MICROSECOND // 2 * MICROSECOND
 
 
 some_events = st.lists(
     st.tuples(
-        st.integers(0, 60).map(lambda number: at("08:00") + number * 10 * MINUTE),
-        st.sampled_from([*SEES, "mall 1", "mall 1", "both", "street"]),
+        st.integers(0, 120).map(lambda number: at("06:00") + number * 7 * MINUTE),
+        st.sampled_from([*TELLS, "mall 1", "mall 1", "mast", "mast", "street"]),
+        st.sampled_from(["data", "data", "handover"]),
     ),
     min_size=1,
-    max_size=25,
+    max_size=30,
+    unique_by=lambda event: event[:2],
 )
 
 
@@ -237,7 +305,66 @@ def test_stays_are_what_going_through_the_events_by_hand_gives(
     assert stays_of(spark, subscribers) == {who: by_hand(e) for who, e in subscribers.items()}
 
 
-# ------------------------------------------------------------------------------------ home areas
+# ----------------------------------------------------------------------------------------- kinds
+
+# Stays in one zone as (from, to), the cell of the night, and the kind of each.
+KINDS: dict[str, tuple[list[tuple[str, str]], str | None, list[str]]] = {
+    "an instant": ([("09:00", "09:00")], None, ["pass_by"]),
+    "a microsecond short of min_dwell": ([("09:00", "09:09:59.999999")], None, ["pass_by"]),
+    "exactly min_dwell": ([("09:00", "09:10")], None, ["visit"]),
+    "exactly max_dwell": ([("09:00", "15:00")], None, ["visit"]),
+    "a microsecond more than max_dwell": ([("09:00", "15:00:00.000001")], None, ["resident"]),
+    "by night at a cell of the zone": (
+        [("09:00", "09:30"), ("11:00", "11:01")],
+        "mall 1",
+        ["resident", "resident"],
+    ),
+    "by night at a cell of another zone": ([("09:00", "09:30")], "plaza", ["visit"]),
+    "by night elsewhere": ([("09:00", "09:30")], "street", ["visit"]),
+    "half of a long day in the zone": (
+        [("09:00", "11:00"), ("12:00", "12:05"), ("16:00", "17:55")],  # 4 of 8 h 55
+        None,
+        ["visit", "pass_by", "visit"],
+    ),
+    "a little more than half": (
+        [("09:00", "11:30"), ("12:00", "12:05"), ("16:00", "17:55")],
+        None,
+        ["resident"] * 3,
+    ),
+    "all of a day of exactly max_dwell": (
+        [("09:00", "12:00"), ("12:00", "15:00")],
+        None,
+        ["visit", "visit"],
+    ),
+    "morning and evening": ([("09:00", "10:00"), ("18:00", "19:00")], None, ["visit", "visit"]),
+}
+
+
+def test_who_lives_or_works_there_is_a_resident_others_are_told_by_length(
+    spark: SparkSession,
+) -> None:
+    rows = [
+        (name, "mall", at(a), at(b), (at(b) - at(a)).total_seconds(), home, number)
+        for name, (several, home, _) in KINDS.items()
+        for number, (a, b) in enumerate(several)
+    ]
+    stays = spark.createDataFrame(
+        rows,
+        "subscriber_id string, zone_id string, arrived_at timestamp, left_at timestamp, "
+        "dwell_s double, home_cell string, number int",
+    )
+    told = [(cell, *pair) for cell, zones in TELLS.items() for pair in zones.items()]
+    cell_zones = spark.createDataFrame(told, "cell_id string, zone_id string, probability double")
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    kinds = visits.with_kind(stays, cell_zones, rules=RULES)
+    assert "home_cell" not in kinds.columns
+    for row in kinds.collect():
+        found[row.subscriber_id][row.number] = row.kind
+    in_order = {name: [kind for _, kind in sorted(by.items())] for name, by in found.items()}
+    assert in_order == {name: kinds for name, (_, _, kinds) in KINDS.items()}
+
+
+# ----------------------------------------------------------------------------------------- homes
 
 AREAS = {
     "cell a": "871f00000ffffff",
@@ -279,7 +406,7 @@ def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]]) -> DataFra
     cells = spark.createDataFrame(list(AREAS.items()), "cell_id string, area string")
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
     areas = spark.createDataFrame([(area,) for area in with_residents], "area string")
-    return visits.home_areas(events, cells, areas, timezone="Europe/Berlin")
+    return visits.homes(events, cells, areas, timezone="Europe/Berlin")
 
 
 def test_home_is_the_area_of_the_cell_with_most_events_of_the_night(spark: SparkSession) -> None:
@@ -292,9 +419,13 @@ def test_home_is_the_area_of_the_cell_with_most_events_of_the_night(spark: Spark
         ("first instant", datetime(2026, 11, 22, 23), "cell a"),
         ("just before", datetime(2026, 11, 22, 23) - MICROSECOND, "cell a"),
     ]
-    found = {row.subscriber_id: row.home_area for row in homes(spark, rows + midnight).collect()}
+    collected = homes(spark, rows + midnight).collect()
+    found = {row.subscriber_id: row.home_area for row in collected}
     expected = {who: AREAS.get(cell, cell) for who, (_, cell) in NIGHT.items() if cell is not None}
     assert found == expected | {"first instant": AREAS["cell a"]}
+    cells = {row.subscriber_id: row.home_cell for row in collected}
+    named = {who: cell for who, (_, cell) in NIGHT.items() if cell in AREAS}
+    assert cells == named | {"first instant": "cell a", "no residents there": "far away"}
 
 
 def test_the_night_ends_at_six_local_also_when_the_clocks_change(spark: SparkSession) -> None:

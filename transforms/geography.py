@@ -639,7 +639,7 @@ def _given(value: float | None) -> TypeGuard[float]:
 
 def nested(zones: Sequence[Zone]) -> dict[str, frozenset[str]]:
     """The zones that each zone lies in (`NESTED_SHARE` of its area), itself included."""
-    outlines = [shapely.from_wkb(zone.wkb) for zone in zones]
+    outlines = np.array([shapely.from_wkb(zone.wkb) for zone in zones], dtype=object)
     around = {zone.zone_id: {zone.zone_id} for zone in zones}
     for inner, outer in shapely.STRtree(outlines).query(outlines, predicate="intersects").T:
         shared = shapely.intersection(outlines[inner], outlines[outer]).area
