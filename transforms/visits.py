@@ -241,8 +241,11 @@ def with_kind(stays_of_day: DataFrame, cell_zones: DataFrame, *, rules: Rules) -
     told_at_home = cell_zones.select(
         F.col("cell_id").alias("home_cell"), "zone_id", F.lit(True).alias("lives_there")
     )
-    span_s = seconds_between(F.min("arrived_at").over(of_person), F.max("left_at").over(of_person))
-    works_there = (span_s > rules.max_dwell_s) & (F.sum("dwell_s").over(of_person) * 2 >= span_s)
+    came, went = F.unix_micros("arrived_at"), F.unix_micros("left_at")
+    span_us = F.max(went).over(of_person) - F.min(came).over(of_person)
+    # In microseconds: sums of seconds would depend on their order.
+    inside_us = F.sum(went - came).over(of_person)
+    works_there = (span_us > rules.max_dwell_s * 1_000_000) & (inside_us * 2 >= span_us)
     by_length = kind_of(
         F.col("dwell_s"), min_dwell_s=rules.min_dwell_s, max_dwell_s=rules.max_dwell_s
     )
