@@ -41,6 +41,7 @@ from jobs.publish_products import told_indoors
 from jobs.run_night import run_night
 from jobs.runtime import Night, exit_codes, load_settings, night_of, spark_session
 from transforms import accuracy
+from transforms.budget import THRESHOLD_SIGMAS
 from transforms.consent import TAKING_PART
 from transforms.errors import Failed, Misused
 from transforms.settings import Visibility
@@ -148,6 +149,10 @@ def _measured(spark: SparkSession, plan: Plan, scenario: Scenario, seed: int) ->
     frames = [
         _compared(values, truth[measure], naive.get(measure)).assign(
             measure=measure,
+            threshold=max(night.settings.privacy.min_devices, THRESHOLD_SIGMAS * sigmas[measure])
+            * weight
+            if measure in sigmas
+            else np.nan,
             ideal_sd=lambda rows, measure=measure: accuracy.ideal_sd(
                 rows["truth"].to_numpy(float),
                 sigmas.get(measure, 0.0),

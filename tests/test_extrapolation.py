@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from scipy.stats import norm
 
 from transforms import extrapolation
 from transforms.disclosure import Release
@@ -172,9 +174,10 @@ def interval(
     w = weight.people_per_device / seen
     people = w * devices
     unsure = weight.relative_variance + spread**2
-    variance = (w * sigma) ** 2 + w * (w - 1) * devices + people**2 * unsure
-    margin = Z_95 * math.sqrt(variance)
-    return max(people - margin, 0.0), people, people + margin
+    deviation = math.sqrt((w * sigma) ** 2 + w * (w - 1) * devices + people**2 * unsure)
+    beyond = max((devices - max(30, 2.33 * sigma)) * w / deviation, 1e-9)
+    low = people - math.hypot(Z_95, math.log(40) / beyond) * deviation
+    return max(low, 0.0), people, people + Z_95 * deviation
 
 
 # --------------------------------------------------------------------------------------- status
@@ -312,6 +315,19 @@ def test_what_passes_depends_on_the_noisy_count_and_its_sigma_alone(spark: Spark
     passes = extrapolation.passes_threshold(F.col("devices"), F.col("sigma"), min_devices=30)
     found = [row[0] for row in frame.select(passes).collect()]
     assert found == [False, True, False, True, False]
+
+
+def test_a_lower_bound_knows_that_only_what_passes_the_threshold_is_published(
+    spark: SparkSession,
+) -> None:
+    """By the exact tail of a normal number cut off at the threshold: never less, hardly more."""
+    exact = np.linspace(1.961, 37, 500)
+    beyond = exact - norm.isf(norm.sf(exact) / 0.025)
+    frame = spark.createDataFrame([(float(b),) for b in beyond], "beyond double")
+    rows = frame.select(extrapolation.deviations_below(F.col("beyond"))).collect()
+    found = np.array([row[0] for row in rows])
+    assert (found >= exact).all()
+    assert (found <= 1.15 * exact).all()
 
 
 # -------------------------------------------------------------------------------------- weights

@@ -5,8 +5,9 @@ which participants are where, bounds nobody, and differs from the truth by noise
 to be a participant alone: its error is the floor, its interval the narrowest honest one.
 
 Frames of truth and of estimates have the measure's key columns and `people`; frames of compared
-cells have scenario, seed, measure, the key columns, `value`, `low`, `high`, `truth`, `ideal_sd`
-and `naive` (all in people; minutes for the median dwell; NaN where there is none).
+cells have scenario, seed, measure, the key columns, `told` (by indoor cells or from outdoors),
+`value`, `low`, `high`, `threshold`, `truth`, `ideal_sd` and `naive` (all in people; minutes for the
+median dwell; NaN where there is none).
 """
 
 from __future__ import annotations
@@ -273,12 +274,23 @@ def visibility(cells: pd.DataFrame, used: Visibility) -> dict[str, dict[str, tup
     found: dict[str, dict[str, tuple[float, float]]] = {"indoors": {}, "outdoors": {}}
     for (how, measure), rows in shown.groupby(["told", "measure"]):
         ratio = rows["value"].sum() / rows["truth"].sum()
-        value = rows["value"] / ratio
-        beyond = ((value - rows["truth"]) / Z_95) ** 2 - rows["ideal_sd"] ** 2
-        needed = np.sqrt(beyond.clip(lower=0)) / value
         seen = getattr(used, how)[measure].seen * ratio
-        found[how][measure] = (float(seen), float(needed.quantile(0.95)))
+        found[how][measure] = (float(seen), _spread(rows, ratio=ratio))
     return found
+
+
+def _spread(rows: pd.DataFrame, *, ratio: float) -> float:
+    """The least spread, in steps of 0.005, with which the intervals hold 95 % of the truth."""
+    value, truth = rows["value"] / ratio, rows["truth"]
+    steps = np.arange(0, 2, 0.005)
+    for spread in steps:
+        deviation = np.hypot(rows["ideal_sd"], spread * value)
+        beyond = ((value - rows["threshold"] / ratio) / deviation).clip(lower=1e-9)
+        low = value - np.hypot(Z_95, math.log(40) / beyond) * deviation
+        covered = (truth >= low.clip(lower=0)) & (truth <= value + Z_95 * deviation)
+        if covered.mean() >= 0.95:
+            return float(spread)
+    return float(steps[-1])
 
 
 def figures(cells: pd.DataFrame) -> dict[str, float]:
