@@ -246,14 +246,15 @@ def from_stays(spark: SparkSession, world: World) -> Neighbours:
 def from_events(spark: SparkSession, world: World) -> Neighbours:
     """The whole way of a subscriber-day: its events, stays, night, pseudonym.
 
-    A stay is a phone that says something every 25 minutes. Each cell sees three zones.
+    A stay is a phone that says something every 25 minutes, and every third time something that
+    happens on crossings. Each cell tells of three zones and reaches a fourth.
     """
     rows = [
         {
             "subscriber_id": subscriber_id,
             "event_time": instants(world.day, us),
             "cell_id": f"m{mall:03}-c{stay.zone:02}",
-            "event_type": "handover",
+            "event_type": "data" if us // (1500 * US) % 3 else "handover",
             "is_newcomer": is_newcomer,
         }
         for mall, subscriber_id, is_newcomer, person in people_of(world)
@@ -270,15 +271,20 @@ def from_events(spark: SparkSession, world: World) -> Neighbours:
         for mall, cell, name in cells
         for shift, share in enumerate((1.0, 1.0, 0.5))
     ]
+    cell_reach = [
+        {"cell_id": name, "zone_id": name_of(mall, (cell + 3) % ZONES)}
+        for mall, cell, name in cells
+    ]
     areas = [{"cell_id": name, "area": f"area {cell % 3}"} for _, cell, name in cells]
-    everybody, zones_of_cells, areas_of_cells = (
+    everybody, told, reached, areas_of_cells = (
         spark.createDataFrame(pa.Table.from_pylist(one)).coalesce(1)
-        for one in (rows, cell_zones, areas)
+        for one in (rows, cell_zones, cell_reach, areas)
     )
     of_day = partial(
         _visits_of_day,
         day=world.day,
-        cell_zones=zones_of_cells,
+        cell_zones=told,
+        cell_reach=reached,
         cells=areas_of_cells,
         areas=spark.createDataFrame([("area 0",), ("area 1",)], "area string"),
     )
@@ -296,6 +302,7 @@ def _visits_of_day(
     *,
     day: LocalDay,
     cell_zones: DataFrame,
+    cell_reach: DataFrame,
     cells: DataFrame,
     areas: DataFrame,
 ) -> DataFrame:
@@ -304,7 +311,7 @@ def _visits_of_day(
     stays = visits.stays(
         events,
         cell_zones,
-        cell_zones.select("cell_id", "zone_id").limit(0),
+        cell_reach,
         events.sparkSession.createDataFrame([], visits.OPEN_HOURS),
         rules=rules,
         day_start=day.start,

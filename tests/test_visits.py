@@ -326,6 +326,16 @@ KINDS: dict[str, tuple[list[tuple[str, str]], str | None, list[str]]] = {
         None,
         ["visit", "pass_by", "visit"],
     ),
+    "exactly half": (
+        [("09:00", "11:20"), ("12:00", "12:10"), ("16:00", "18:00")],
+        None,
+        ["resident"] * 3,
+    ),
+    "a microsecond less than half": (
+        [("09:00", "11:20"), ("12:00:00.000001", "12:10"), ("16:00", "18:00")],
+        None,
+        ["visit", "pass_by", "visit"],
+    ),
     "a little more than half": (
         [("09:00", "11:30"), ("12:00", "12:05"), ("16:00", "17:55")],
         None,
