@@ -12,7 +12,7 @@ def sample(screened: DataFrame, settled: DataFrame, *, rows: int) -> DataFrame:
     """At most `rows` rows of each reason, the same ones whenever the input is the same.
 
     screened, settled: as `transforms.events` returns them. -> reason, number, subscriber_id,
-    event_time, cell_id; of `screened` also event_type and folder_date, else null.
+    event_time, cell_id, event_type; of `screened` also folder_date, else null.
     """
     at_once, later = (_capped(one, rows) for one in (screened, settled))
     return at_once.unionByName(later, allowMissingColumns=True)

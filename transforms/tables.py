@@ -357,7 +357,7 @@ QUARANTINE = Table(
         Column("subscriber_id", _string, "identity as it was delivered", True),
         Column("event_time", _timestamp, "UTC", True),
         Column("cell_id", _string, "cell as it was delivered", True),
-        Column("event_type", _string, "kind of event; null: found fault with later", True),
+        Column("event_type", _string, "kind of event", True),
         Column("folder_date", _date, "UTC date of the folder it came in", True),
     ),
     key=("day", "reason", "number"),
