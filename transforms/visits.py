@@ -13,6 +13,7 @@ from transforms.tables import OUTSIDE_AREA, UNKNOWN_AREA
 NIGHT_ENDS_AT_HOUR = 6
 OPEN_HOURS = "zone_id string, open array<struct<from: timestamp, to: timestamp>>"
 _ENDS = ("from", "to")
+_LONG_AGO, _IN_A_LONG_TIME = 0, 2**53
 
 
 def seconds_between(start: Column, end: Column) -> Column:
@@ -70,8 +71,8 @@ def stays(
     """
     return (
         events.transform(_numbered, max_gap_s=rules.max_gap_s)
-        .transform(_heard, pairs=_pairs(cell_zones, cell_reach))
-        .transform(_runs, crossings=rules.crossings)
+        .transform(_heard, pairs=_pairs(cell_zones, cell_reach), crossings=rules.crossings)
+        .transform(_runs)
         .where(F.col("sightings") >= F.lit(rules.min_share) * F.col("heard"))
         .join(F.broadcast(open_hours), on="zone_id", how="left")
         .transform(_reaching, rules=rules, day_start=day_start, day_end=day_end)
@@ -88,12 +89,14 @@ def _pairs(cell_zones: DataFrame, cell_reach: DataFrame) -> DataFrame:
 
 def _numbered(events: DataFrame, *, max_gap_s: int) -> DataFrame:
     """Events with `position`: consecutive numbers, with one left out at each long silence; and
-    with the instants of the events before and after.
+    with the instants (microseconds) of the events before and after, long ago where there are none
+    and in a long time.
     """
     in_order = Window.partitionBy("subscriber_id").orderBy("event_time", "cell_id")
     so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     at = F.unix_micros("event_time")
-    before, after = F.lag(at).over(in_order), F.lead(at).over(in_order)
+    before = F.coalesce(F.lag(at).over(in_order), F.lit(_LONG_AGO))
+    after = F.coalesce(F.lead(at).over(in_order), F.lit(_IN_A_LONG_TIME))
     is_break = F.when(at - before > max_gap_s * 1_000_000, F.lit(1)).otherwise(F.lit(0))
     return events.select(
         "subscriber_id",
@@ -108,44 +111,45 @@ def _numbered(events: DataFrame, *, max_gap_s: int) -> DataFrame:
     ).withColumn("position", F.col("number") + F.sum("is_break").over(so_far))
 
 
-def _heard(events: DataFrame, *, pairs: DataFrame) -> DataFrame:
-    """One row per event and zone that its cell tells of or reaches."""
-    return events.join(F.broadcast(pairs), on="cell_id", how="inner").select(
-        "subscriber_id", "zone_id", "position", "at", "before", "after", "event_type", "probability"
-    )
-
-
-def _runs(heard: DataFrame, *, crossings: tuple[str, ...]) -> DataFrame:
-    """Gaps and islands: within a run, position and rank among what is heard of the zone keep step.
-
-    -> subscriber_id, zone_id, first, last (at, crosses), sightings, heard (from the first to the
-    last sighting), before, after (the events round the run), presence; runs with a sighting.
+def _heard(events: DataFrame, *, pairs: DataFrame, crossings: tuple[str, ...]) -> DataFrame:
+    """One row per event and zone that its cell tells of or reaches, with the instants at which it
+    is a sighting, and a sighting that is a crossing.
     """
-    of_zone = Window.partitionBy("subscriber_id", "zone_id").orderBy("position")
-    seen = F.col("probability").isNotNull()
-    crosses = F.coalesce(F.col("event_type").isin(list(crossings)), F.lit(False))
-    ranked = heard.select(
+    seen_at = F.when(F.col("probability").isNotNull(), F.col("at"))
+    crosses = F.col("event_type").isin(list(crossings))
+    return events.join(F.broadcast(pairs), on="cell_id", how="inner").select(
         "subscriber_id",
         "zone_id",
         "position",
-        F.row_number().over(of_zone).alias("rank"),
         "before",
         "after",
         "probability",
-        F.when(seen, F.struct("at", (~crosses).alias("stays"))).alias("coming"),
-        F.when(seen, F.struct("at", crosses.alias("crosses"))).alias("going"),
-        F.when(seen, F.col("position")).alias("sighted"),
+        seen_at.alias("seen_at"),
+        F.when(crosses, seen_at).alias("crossed_at"),
     )
+
+
+def _runs(heard: DataFrame) -> DataFrame:
+    """Gaps and islands: within a run, position and rank among what is heard of the zone keep step.
+
+    -> subscriber_id, zone_id, first, last (sightings), first_crossing, last_crossing, sightings,
+    heard (events from the first to the last sighting), before, after (the events round the run),
+    presence; runs with a sighting. Instants in microseconds.
+    """
+    of_zone = Window.partitionBy("subscriber_id", "zone_id").orderBy("position")
+    sighted = F.when(F.col("seen_at").isNotNull(), F.col("position"))
     return (
-        ranked.withColumn("run", F.col("position") - F.col("rank"))
+        heard.withColumn("run", F.col("position") - F.row_number().over(of_zone))
         .groupBy("subscriber_id", "zone_id", "run")
         .agg(
-            F.min("coming").alias("first"),
-            F.max("going").alias("last"),
-            F.count("sighted").alias("sightings"),
-            (F.max("sighted") - F.min("sighted") + 1).alias("heard"),
-            F.min_by("before", "position").alias("before"),
-            F.max_by("after", "position").alias("after"),
+            F.min("seen_at").alias("first"),
+            F.max("seen_at").alias("last"),
+            F.min("crossed_at").alias("first_crossing"),
+            F.max("crossed_at").alias("last_crossing"),
+            F.count("seen_at").alias("sightings"),
+            (F.max(sighted) - F.min(sighted) + 1).alias("heard"),
+            F.min("before").alias("before"),
+            F.max("after").alias("after"),
             F.max("probability").alias("presence"),
         )
         .where(F.col("sightings") > 0)
@@ -159,11 +163,11 @@ def _reaching(
     hours in which the zone is closed.
     """
     most = F.lit(rules.max_reach_s * 1_000_000)
-    first, last = F.col("first.at"), F.col("last.at")
+    first, last = F.col("first"), F.col("last")
     before = F.least(F.floor((first - F.col("before")) / 2), most)
     after = F.least(F.floor((F.col("after") - last) / 2), most)
-    came = F.when(F.col("first.stays"), first - before).otherwise(first)
-    went = F.when(~F.col("last.crosses"), last + after).otherwise(last)
+    came = F.when(F.col("first_crossing") == first, first).otherwise(first - before)
+    went = F.when(F.col("last_crossing") == last, last).otherwise(last + after)
     is_known = F.col("open").isNotNull()
     opens = F.when(is_known, F.coalesce(_open_at(first)["from"], first))
     closes = F.when(is_known, F.coalesce(_open_at(last)["to"] - 1, last))
