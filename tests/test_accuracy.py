@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from transforms import accuracy
+from transforms.settings import Minutes, Sight, Visibility
+from transforms.tables import MEASURES
 
 DAY = datetime(2026, 11, 20, 23, tzinfo=UTC)
 HOURS = [DAY + timedelta(hours=hour) for hour in range(24)]
@@ -169,3 +171,47 @@ def test_swapped_pairs_cost_their_comparisons() -> None:
     )
     assert accuracy.top_pairs_in_order(flows) == pytest.approx(2 / 3)
     assert accuracy.flow_total_error(flows) == pytest.approx(510 / 600 - 1)
+
+
+def test_who_leaves_at_the_stroke_of_the_hour_is_not_there_in_the_next() -> None:
+    found = truth((1, "a", "10:30", "12:00", "visitor"))
+    assert [key[1].hour for key in found["zone_hours.visitors"]] == [9, 10]
+
+
+def test_a_flow_is_told_indoors_when_both_its_ends_are() -> None:
+    flows = pd.DataFrame(
+        [("mall", "shop"), ("elsewhere", "mall"), ("mall", "kiosk"), ("kiosk", "elsewhere")],
+        columns=["origin_zone_id", "destination_zone_id"],
+    )
+    told = accuracy.told(flows, indoors={"mall", "shop"})
+    assert told.tolist() == ["indoors", "indoors", "outdoors", "outdoors"]
+    zones = pd.DataFrame({"zone_id": ["mall", "kiosk"]})
+    assert accuracy.told(zones, indoors={"mall"}).tolist() == ["indoors", "outdoors"]
+
+
+@pytest.mark.parametrize(
+    ("error", "spread"),
+    [(0.0, 0.0), (0.05, pytest.approx(0.05, abs=0.01)), (0.3, pytest.approx(0.3, abs=0.03))],
+)
+def test_what_the_network_shows_is_found_from_numbers_and_truth(
+    error: float, spread: float
+) -> None:
+    """Zones of which four fifths are counted, give or take; used was that half of them are."""
+    of_zone = np.random.default_rng(5).normal(1, error, 2_000).clip(0.01)
+    cells = pd.DataFrame(
+        {
+            "measure": "zone_days.visitors",
+            "told": "indoors",
+            "truth": 10_000 * of_zone,
+            "value": 10_000 * 0.8 / 0.5,
+            "threshold": 1.0,
+            "ideal_sd": 1e-3,
+        }
+    )
+    sights = {one.full_name: Sight(seen=0.5, spread=0.1) for one in MEASURES}
+    used = Visibility(
+        dwell_median_min=Minutes(indoors=1.0, outdoors=1.0), indoors=sights, outdoors=sights
+    )
+    [(seen, found)] = accuracy.visibility(cells, used)["indoors"].values()
+    assert seen == pytest.approx(0.8, rel=0.03)
+    assert found == spread
