@@ -54,7 +54,7 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
         entry = releases.open_or_next(night)
         if not releases.is_drawn(night, entry):
             _draw(night, entry)
-        night.store.publish(_release(night, entry))
+        night.store.publish(derived_release(night, entry))
         entry = releases.close(night, entry)
         night.store.create(tables.TABLES)
     night.key.destroy()
@@ -185,7 +185,8 @@ def _subscribers_by_brand(
     return disclosure.over_domain(sums, brands.crossJoin(states), calibration, day=month)
 
 
-def _release(night: Night, entry: Entry) -> disclosure.Release:
+def derived_release(night: Night, entry: Entry) -> disclosure.Release:
+    """What is published of a release: all of it follows from its stored noise and public lists."""
     zones = night.of_day(REFERENCE_ZONES)
     cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     outages = network.sound(night.landing.judged_outages())

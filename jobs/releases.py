@@ -68,6 +68,12 @@ def newest(night: Night) -> Entry | None:
     return max(entries, key=lambda entry: _number(entry.release_id), default=None)
 
 
+def entry_of(night: Night, release_id: str) -> Entry:
+    """A release that is in the ledger."""
+    [entry] = _entries(night, F.col("release_id") == F.lit(release_id))
+    return entry
+
+
 def open_or_next(night: Night) -> Entry:
     """The day's release that was cut short, or else the next one by the settings.
 

@@ -201,12 +201,6 @@ def test_reading_one_draw_again_and_again_finds_one_draw() -> None:
     assert attackers.distinct_draws(np.array([], dtype=np.int64), np.array([])) == 0
 
 
-def test_the_weight_of_people_is_found_and_taken_out() -> None:
-    devices = np.array([31.25, 40.0, 61.5, 88.5])
-    back = attackers.devices_from_people(devices * 3.3471, devices)
-    assert back.tolist() == pytest.approx(devices.tolist())
-
-
 # --------------------------------------------------------------------------------- trajectories
 
 KM = np.array([[0.0, 5.0, 20.0], [5.0, 0.0, 20.0], [20.0, 20.0, 0.0]])

@@ -162,7 +162,10 @@ def test_every_key_is_required(path: tuple[str, ...]) -> None:
         ({"visits": {"min_share": 1.1}}, "visits.min_share"),
         ({"visits": {"crossings": "handover"}}, "visits.crossings"),
         ({"visits": {"crossings": [1]}}, "visits.crossings"),
-        ({"visibility": {"indoors": {"zone_hours.visits": {}}}}, "unknown ['zone_hours.visits']"),
+        (
+            {"visibility": {"indoors": {"zone_hours.visits": {"seen": 1.0, "spread": 0.1}}}},
+            "unknown ['zone_hours.visits']",
+        ),
         (
             {"visibility": {"outdoors": {"zone_days.visits": {"seen": 0.0, "spread": 0.1}}}},
             "visibility.outdoors.zone_days.visits.seen",

@@ -140,14 +140,6 @@ def distinct_draws(cells: Integers, values: Floats) -> int:
     return int(np.unique(pairs[0], return_counts=True)[1].max())
 
 
-def devices_from_people(people: Floats, devices: Floats) -> Floats:
-    """Buyer's figures back in devices: people per device is one number, the median ratio tells."""
-    usable = devices > 0
-    if not usable.any():
-        return np.full_like(people, np.nan)
-    return np.asarray(people / np.median(people[usable] / devices[usable]))
-
-
 # ------------------------------------------------------------------------------- trajectories
 
 

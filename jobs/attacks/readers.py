@@ -15,14 +15,16 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.attacks.attackers import Floats, Integers, devices_from_people
+from jobs import releases
+from jobs.attacks.attackers import Floats, Integers
 from jobs.attacks.neighbours import Mechanism
 from jobs.keys import KeyFile
+from jobs.publish_products import derived_release
 from jobs.runtime import Night
 from transforms import disclosure, network
 from transforms.errors import Refused
 from transforms.pseudonyms import pseudonymised
-from transforms.tables import MEASURES, NIGHTLY_PRODUCTS, NOISY_CELLS, VISITS, ZONE_CATCHMENT, Table
+from transforms.tables import MEASURES, NIGHTLY_PRODUCTS, NOISY_CELLS, VISITS, Product, Table
 
 Reads = tuple[Integers, Floats]
 """Cells by number, and the value that each read gave."""
@@ -50,20 +52,24 @@ def reads_of_lazy_noise(night: Night, mechanism: Mechanism, *, reads: int) -> Re
 def reads_of_release(night: Night, release_id: str) -> Reads:
     """Every value of the release that any version of the noisy cells or of gold still gives.
 
-    Gold is in people; where the weight is one number for all cells it is taken out again, so that
-    gold made of another draw than the one stored would show as a second one.
+    Gold is in people. It is turned back into devices by what the stored noise makes of each cell
+    now, so that gold made of another draw than the one stored shows as a second one.
     """
     noisy = pd.concat(_noisy_versions(night, release_id))
+    release = derived_release(night, releases.entry_of(night, release_id))
+    derived = pd.concat(
+        one
+        for product in NIGHTLY_PRODUCTS
+        for one in _cells_of_gold(night, product, release.tables[product.table])
+    )
+    stored = noisy.drop_duplicates("cell").merge(derived, on="cell", suffixes=("", "_derived"))
     reads = [noisy]
     for gold in _gold_versions(night, release_id):
-        both = gold.merge(noisy.drop_duplicates("cell"), on="cell", suffixes=("_gold", ""))
-        by_cell = both["value_gold"].to_numpy(), both["value"].to_numpy()
-        if gold.attrs["has_one_weight"]:
-            back = devices_from_people(*by_cell) * disclosure.UNITS
-            reads.append(both[["cell"]].assign(value=np.rint(back) / disclosure.UNITS))
-        else:
-            reads.append(gold.assign(cell="gold " + gold["cell"]))
-    every = pd.concat(reads).dropna()
+        both = gold.merge(stored, on="cell", how="left", suffixes=("_gold", ""))
+        back = both["value"] * both["value_gold"] / both["value_derived"] * disclosure.UNITS
+        # What is shown though the stored noise would withhold it is of another draw for sure.
+        reads.append(both[["cell"]].assign(value=np.rint(back.fillna(np.inf)) / disclosure.UNITS))
+    every = pd.concat(reads)
     return pd.factorize(every["cell"])[0].astype(np.int64), every["value"].to_numpy(float)
 
 
@@ -79,18 +85,20 @@ def _gold_versions(night: Night, release_id: str) -> Iterator[pd.DataFrame]:
     """A frame (cell, value) for each version of each measure."""
     is_its_own = F.col("release_id") == F.lit(release_id)
     for product in NIGHTLY_PRODUCTS:
-        schema = product.table.schema
         for frame in _versions(night, product.table, naming=night.day.date.isoformat()):
-            for measure in MEASURES:
-                if measure.product != product.name:
-                    continue
-                keys = F.to_json(disclosure.keys_map(night.day.date, measure.key, schema))
-                cell = F.concat_ws("|", F.lit(product.name), F.lit(measure.name), keys)
-                rows = frame.where(is_its_own & F.col(measure.name).isNotNull())
-                value = F.col(measure.name).alias("value")
-                for table in _readable(rows.select(cell.alias("cell"), value)):
-                    table.attrs["has_one_weight"] = product is not ZONE_CATCHMENT
-                    yield table
+            yield from _cells_of_gold(night, product, frame.where(is_its_own))
+
+
+def _cells_of_gold(night: Night, product: Product, rows: DataFrame) -> Iterator[pd.DataFrame]:
+    """A frame (cell, value) of what is shown of each measure, cells named as the noisy ones are."""
+    for measure in MEASURES:
+        if measure.product == product.name:
+            keys = disclosure.keys_map(night.day.date, measure.key, product.table.schema)
+            cell = F.concat_ws("|", F.lit(product.name), F.lit(measure.name), F.to_json(keys))
+            shown = rows.where(F.col(measure.name).isNotNull())
+            yield from _readable(
+                shown.select(cell.alias("cell"), F.col(measure.name).alias("value"))
+            )
 
 
 def _versions(night: Night, table: Table, *, naming: str) -> Iterator[DataFrame]:
