@@ -38,6 +38,8 @@ DAY = date(2026, 11, 23)
 PUBLISHED_AT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 WEIGHT = Weight(4.0, 0.0001)
 AREA_WEIGHT = Weight(2.0, 0.01)
+# Participants by area; a quarter of the residents is usual.
+DRAWN = {"half": 125.0, "usual": 250.0, "tiny": 0.0, "gone": 3.0, "nobody": 2.0, "unknown": 40.0}
 # Of 240 devices in `busy` 60 come from the area whose weight is half the overall one, an eighth
 # less for the zone; (10 / 240)² of its square is noise, and so is the same part of the difference.
 BUSY_KEPT = 1 - (10 * 0.5 / 240) ** 2 / 0.125**2
@@ -349,30 +351,29 @@ def test_an_area_keeps_of_its_own_weight_what_noise_and_chance_do_not_explain(
     spark: SparkSession,
 ) -> None:
     residents: DataFrame = spark.createDataFrame(
-        [("half", 1000.0), ("usual", 1010.0), ("tiny", 300.0), ("no participants", 5.0)],
+        [
+            *[("half", 1000.0), ("usual", 1010.0), ("tiny", 40.0), ("gone", 4000.0)],
+            *[("nobody", 0.0), ("no participants", 5.0)],
+        ],
         "area string, residents double",
     )
     participants = spark.createDataFrame(
-        [
-            ("half", 125.0, 10.0),
-            ("usual", 250.0, 10.0),
-            ("tiny", -3.0, 10.0),
-            ("unknown", 40.0, 9.0),
-        ],
+        [(area, devices, 10.0) for area, devices in DRAWN.items()],
         "area string, noisy_devices double, sigma double",
     )
     found = {
         row.home_area: (row.people_per_device, row.relative_variance)
         for row in extrapolation.area_weights(residents, participants, Weight(4.0)).collect()
     }
-    variance = (10.0**2 + 125) / 125**2
+    variance = (10.0**2 + 250) / 250**2
+    kept = 1 - variance / 0.5**2
+    share = 1 - kept * 0.5
+    gone = (10.0**2 + 1000) / 1000**2
     assert found == {
-        "half": (pytest.approx(4 + 4 * (1 - variance)), pytest.approx((1 - variance) * variance)),
-        "usual": (4.0, 0.0),  # 1 % more is nothing beside the noise of 7 %
-        "tiny": (
-            pytest.approx(4 + 4 * 74 * (1 - 101 / 74**2)),
-            pytest.approx(101 - 101**2 / 74**2),
-        ),
+        "half": (pytest.approx(4 / share), pytest.approx(kept * variance / share**2)),
+        "usual": (4.0, 0.0),  # 1 % fewer is nothing beside the noise of 7 %
+        "tiny": (4.0, 0.0),  # nobody, but noise is as large as all of them
+        "gone": (40.0, pytest.approx((1 - gone) * gone / 0.01, rel=0.01)),  # and no less
     }
 
 

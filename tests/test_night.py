@@ -248,10 +248,12 @@ def weights_of_zones(cells: pd.DataFrame, residents: pd.Series) -> pd.Series:
     """
     drawn = cells[cells["product"] == "participation"].set_index("area")
     overall = residents.sum() / max(drawn["noisy_devices"].sum(), 1)
-    used = drawn["noisy_devices"].clip(lower=1).reindex(residents.index).dropna()
-    unlike = residents[used.index] / used / overall - 1
-    noise = (drawn["sigma"][used.index] ** 2 + used) / used**2
-    excess = unlike * (1 - noise / unlike**2).clip(lower=0)
+    expected = residents[residents > 0] / overall
+    unlike = (drawn["noisy_devices"] / expected - 1).dropna()
+    expected = expected[unlike.index]
+    noise = (drawn["sigma"][unlike.index] ** 2 + expected) / expected**2
+    participation = 1 + unlike * (1 - noise / unlike**2).clip(lower=0)
+    excess = 1 / participation.clip(lower=0.1) - 1
     origins = cells[cells["product"] == "zone_catchment"]
     pull = origins["area"].map(excess).fillna(0.0)
     by_zone = (

@@ -35,6 +35,7 @@ from transforms.tables import (
 
 Z_95 = 1.959963984540054
 _RESAMPLES = 2_000
+LEAST_PARTICIPATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,21 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     residents: area, residents; participants: area, noisy_devices, sigma.
     -> home_area, people_per_device, relative_variance.
 
-    A weight of few participants is mostly noise and chance: of its difference from the overall one
-    the share 1 - v / d² is kept (v the variance of the difference d, at least 0: the positive-part
-    estimator of James and Stein, 1961).
+    Of how many take part in an area, less or more than elsewhere, the share 1 - v / d² is kept
+    (d the relative difference, v its variance by noise and chance; at least 0: the positive-part
+    estimator of James and Stein, 1961). No area counts for less than `LEAST_PARTICIPATION` of what
+    is usual: noise alone would make the weights of small ones boundless.
     """
-    used = F.greatest("noisy_devices", F.lit(1.0))
-    difference = F.col("residents") / used / F.lit(overall.people_per_device) - 1
-    variance = (F.pow("sigma", F.lit(2)) + used) / F.pow(used, F.lit(2))
+    expected = F.col("residents") / F.lit(overall.people_per_device)
+    difference = F.col("noisy_devices") / expected - 1
+    variance = (F.pow("sigma", F.lit(2)) + expected) / F.pow(expected, F.lit(2))
     kept = _kept(difference, variance)
-    return residents.join(participants, on="area", how="inner").select(
+    participation = F.greatest(1 + kept * difference, F.lit(LEAST_PARTICIPATION))
+    with_people = residents.where(F.col("residents") > 0)
+    return with_people.join(participants, on="area", how="inner").select(
         F.col("area").alias("home_area"),
-        (F.lit(overall.people_per_device) * (1 + kept * difference)).alias("people_per_device"),
-        (kept * variance).alias("relative_variance"),
+        (F.lit(overall.people_per_device) / participation).alias("people_per_device"),
+        (kept * variance / F.pow(participation, F.lit(2))).alias("relative_variance"),
     )
 
 
