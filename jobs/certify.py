@@ -143,10 +143,11 @@ def as_delivered(night: Night) -> DataFrame:
     """
     names = [column.name for column in DECISIONS.columns]
     kept = night.store.read(CONSENT_DECISIONS).select(*names, "first_seen_at")
-    delivered = night.landing.rows(DECISIONS, error=Refused)
-    if delivered is None:
+    files = night.landing.delivered(DECISIONS, error=Refused)
+    if not files:
         return kept
-    delivered = delivered.withColumn("first_seen_at", F.lit(None).cast("timestamp"))
+    rows = night.landing.rows_of(files, DECISIONS, error=Refused)
+    delivered = rows.withColumn("first_seen_at", F.lit(None).cast("timestamp"))
     return objections.without(night, kept.unionByName(delivered))
 
 
@@ -173,8 +174,11 @@ def _waits(night: Night, before: Certificate | None, *, until: datetime) -> Wait
     opts_out = F.col("fault").isNull() & (F.col("action") == consent.OPT_OUT)
     news = decisions.where(is_news & opts_out)
     people = news.select("subscriber_id").dropDuplicates()
-    earlier = consent.with_conflicts(decisions.where(~is_news), people)
-    known_then = consent.periods(earlier, now=before.issued_at)
+    earlier = decisions.where(~is_news)
+    theirs = earlier.join(people, on="subscriber_id", how="left_semi")
+    known_then = consent.periods(
+        consent.with_conflicts(theirs, among=earlier), now=before.issued_at
+    )
     known_now = night.store.read(CONSENT_PERIODS)
     out_then, out_now = (
         periods.where(~F.col("taking_part") & F.col("to").isNull()).select("subscriber_id")

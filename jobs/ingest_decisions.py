@@ -8,13 +8,14 @@ everything that follows from it is stored.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import objections
-from jobs.landing import CAME_IN, readable
+from jobs.landing import LandedFile, readable
 from jobs.runtime import Night, run_job
 from transforms import consent
 from transforms.errors import Refused
@@ -23,6 +24,7 @@ from transforms.tables import (
     CONSENT_DELIVERIES,
     CONSENT_PERIODS,
     DECISIONS,
+    Table,
 )
 from transforms.wording import few
 
@@ -32,21 +34,21 @@ _LIGHT_BYTES = 32 * 1024 * 1024
 
 def ingest_decisions(night: Night) -> str:
     """Raises `Refused` without believable decisions: nobody is counted then."""
-    delivered = night.landing.rows(DECISIONS, with_file=True, error=Refused)
-    night.store.create([CONSENT_DELIVERIES, CONSENT_DECISIONS, CONSENT_PERIODS])
+    landing, store = night.landing, night.store
+    files = landing.delivered(DECISIONS, error=Refused)
+    store.create([CONSENT_DELIVERIES, CONSENT_DECISIONS, CONSENT_PERIODS])
     with readable("decisions", error=Refused):
-        if delivered is None or not _are_believable(night, delivered):
+        if not _are_believable(night, files):
             return _nobody_decided(night)
-        files = _unread(night, delivered).persist()
-        news = _contents(night, delivered, files).persist()
-        size = files.agg(F.count(F.lit(1)), F.sum("bytes")).first() or (0, 0)
-        light = (size[1] or 0) < _LIGHT_BYTES
-        told = _keep(night, F.broadcast(news) if light else news) if size[0] else "no new file"
+        unread = _unread(night, files)
+        news = _contents(night, unread).persist()
+        light = sum(file.bytes for file in unread) < _LIGHT_BYTES
+        told = _keep(night, news, light=light) if unread else "no new file"
         changed = _reconsider(night, news, light=light)
-        if size[0]:
-            night.store.append(CONSENT_DELIVERIES, files.withColumn("read_at", F.lit(night.now())))
+        if unread:
+            read = _as_rows(night, unread).withColumn("read_at", F.lit(night.now()))
+            store.append(CONSENT_DELIVERIES, read)
         news.unpersist()
-        files.unpersist()
     return f"{told}, {few(changed)} changed periods"
 
 
@@ -61,22 +63,19 @@ def _nobody_decided(night: Night) -> str:
     return "nobody decided anything"
 
 
-def _are_believable(night: Night, delivered: DataFrame) -> bool:
+def _are_believable(night: Night, files: Collection[LandedFile]) -> bool:
     """False without a single row; raises `Refused` when they end too long before the day does.
 
-    A day on which nobody decides is possible: its file shows that the delivery is alive.
+    A day on which nobody decides is possible: its file shows that the delivery is alive. So rows
+    are looked at only where the files are too old.
     """
-    arrival = consent.arrival()
-    newest = delivered.agg(
-        F.count(F.lit(1)).alias("rows"),
-        F.max(F.when(arrival <= F.lit(night.now()), arrival)).alias("decision"),
-        F.max(f"{CAME_IN}.modified_at").alias("file"),
-    ).first()
-    if newest is None or not newest.rows:
+    if not files or night.landing.rows_of(files, DECISIONS, error=Refused).isEmpty():
         return False
-    last: datetime = max(at for at in (newest.decision, newest.file) if at is not None)
+    last = max(file.modified_at for file in files).replace(tzinfo=None)
     hours = night.settings.consent.max_age
     oldest = night.day.end.replace(tzinfo=None) - timedelta(hours=hours)
+    if last < oldest:
+        last = max(last, _newest(night, files) or last)
     if last < oldest:
         raise Refused(
             f"decisions for {night.day.date}",
@@ -87,17 +86,37 @@ def _are_believable(night: Night, delivered: DataFrame) -> bool:
     return True
 
 
-def _unread(night: Night, delivered: DataFrame) -> DataFrame:
-    """-> file, bytes, modified_at of the files that no run has read."""
+def _newest(night: Night, files: Collection[LandedFile]) -> datetime | None:
+    """The latest arrival of a decision that is not after now."""
+    arrived = night.landing.rows_of(files, DECISIONS, error=Refused).select(
+        consent.arrival().alias("at")
+    )
+    row = arrived.where(F.col("at") <= F.lit(night.now())).agg(F.max("at")).first()
+    return row[0] if row else None
+
+
+def _unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
+    """Those that no run has read."""
     known = night.store.read(CONSENT_DELIVERIES)
-    here = delivered.select(f"{CAME_IN}.*").dropDuplicates()
-    return here.join(F.broadcast(known), on=list(CONSENT_DELIVERIES.key), how="left_anti")
+    here = _as_rows(night, files).join(
+        F.broadcast(known), on=list(CONSENT_DELIVERIES.key), how="left_anti"
+    )
+    paths = {row.file for row in here.collect()}
+    return [file for file in files if file.path in paths]
 
 
-def _keep(night: Night, news: DataFrame) -> str:
+def _as_rows(night: Night, files: Collection[LandedFile]) -> DataFrame:
+    """-> file, bytes, modified_at."""
+    rows = [(*file.path_and_bytes, file.modified_at) for file in files]
+    columns = "file string, bytes long, modified_at timestamp"
+    return night.spark.createDataFrame(rows, columns)
+
+
+def _keep(night: Night, news: DataFrame, *, light: bool) -> str:
     """Stores decisions. -> how many they are and which of them change nothing"""
     stored = night.store.read(CONSENT_DECISIONS)
-    night.store.merge(CONSENT_DECISIONS, consent.unseen(news, stored))
+    unseen = consent.unseen(F.broadcast(news) if light else news, stored)
+    _store(night, CONSENT_DECISIONS, unseen, light=light)
     faults = {
         row.fault: row.decisions
         for row in news.groupBy("fault").agg(F.count(F.lit(1)).alias("decisions")).collect()
@@ -108,25 +127,45 @@ def _keep(night: Night, news: DataFrame) -> str:
     return f"{few(sum(faults.values()))} new decisions"
 
 
-def _contents(night: Night, delivered: DataFrame, files: DataFrame) -> DataFrame:
+def _store(night: Night, table: Table, changes: DataFrame, *, light: bool) -> int:
+    """Adds the rows of `changes` that are not stored yet, then replaces or removes the others.
+    -> how many rows
+
+    Delta merges the two kinds at once only by shuffling all that the table holds. Cut short in
+    between, an old period runs on beside the new one: whoever is out by either is out.
+    """
+    changes = changes.localCheckpoint()  # what is kept of it outlives a change of the table
+    by_kind = {
+        row.is_stored: row["count"] for row in changes.groupBy("is_stored").count().collect()
+    }
+    if by_kind.get(False):
+        night.store.append(table, changes.where(~F.col("is_stored")))
+    if by_kind.get(True):
+        others = changes.where("is_stored")
+        night.store.update(table, F.broadcast(others) if light else others)
+    return sum(by_kind.values())
+
+
+def _contents(night: Night, files: Collection[LandedFile]) -> DataFrame:
     """Decisions of the files, but nothing of people who were erased: they would be back."""
-    rows = delivered.select(*[column.name for column in DECISIONS.columns], f"{CAME_IN}.*")
-    fresh = rows.join(F.broadcast(files), on=list(CONSENT_DELIVERIES.key), how="left_semi")
-    return consent.delivered(objections.without(night, fresh), now=night.now())
+    if not files:
+        return night.store.read(CONSENT_DECISIONS).where(F.lit(False))
+    rows = night.landing.rows_of(files, DECISIONS, error=Refused)
+    return consent.delivered(objections.without(night, rows), now=night.now())
 
 
 def _reconsider(night: Night, news: DataFrame, *, light: bool) -> int:
     """Brings the periods of those concerned up to date. -> how many periods changed"""
-    stored = night.store.read(CONSENT_DECISIONS)
+    stored, periods = night.store.read(CONSENT_DECISIONS), night.store.read(CONSENT_PERIODS)
     people = consent.reconsidered(F.broadcast(news) if light else news, stored, now=night.now())
     concerned = (F.broadcast(people) if light else people).persist()
-    decisions = consent.with_conflicts(stored, concerned)
-    before = night.store.read(CONSENT_PERIODS).join(concerned, on="subscriber_id", how="left_semi")
-    changes = consent.period_changes(consent.periods(decisions, now=night.now()), before).persist()
-    changed = changes.count()
-    if changed:
-        night.store.merge(CONSENT_PERIODS, changes)
-    changes.unpersist()
+    theirs = stored.select(*consent.DECIDING).join(concerned, on="subscriber_id", how="left_semi")
+    theirs.persist()
+    decisions = consent.with_conflicts(F.broadcast(theirs) if light else theirs, among=stored)
+    before = periods.join(concerned, on="subscriber_id", how="left_semi")
+    changes = consent.period_changes(consent.periods(decisions, now=night.now()), before)
+    changed = _store(night, CONSENT_PERIODS, changes, light=light)
+    theirs.unpersist()
     concerned.unpersist()
     return changed
 

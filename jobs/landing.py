@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from transforms import network, tables
@@ -28,6 +28,18 @@ class Events:
     rows: DataFrame
     files: list[tuple[str, int]]
     folders_missing: list[str]
+
+
+class LandedFile(NamedTuple):
+    """One data file as it lies there now: written anew, it is another one."""
+
+    path: str
+    bytes: int
+    modified_at: datetime
+
+    @property
+    def path_and_bytes(self) -> tuple[str, int]:
+        return self.path, self.bytes
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Landing:
                 continue
             rows = self._frame("events", source, path, tables.EVENTS)
             parts.append(rows.withColumn("folder_date", F.lit(folder_date)))
-            files += found
+            files += [file.path_and_bytes for file in found]
         return Events(reduce(DataFrame.unionByName, parts), files, missing)
 
     def rows(
@@ -70,16 +82,26 @@ class Landing:
         *,
         day: date | None = None,
         optional: bool = False,
-        with_file: bool = False,
-        error: type[FootfallError] = Failed,
     ) -> DataFrame | None:
         """Rows of one input with the contract's columns; None for a folder without any file.
 
-        A missing folder raises `error` unless it is `optional`. `with_file` adds the column
-        `came_in`: file, bytes and modified_at of the file each row came in.
+        A missing folder raises `Failed` unless it is `optional`.
         """
+        if not self.delivered(contract, day=day, optional=optional):
+            return None
         source: Input = getattr(self.settings.inputs, contract.name)
-        path = self._path(source, day)
+        return self._frame(contract.name, source, self._path(source, day), contract)
+
+    def delivered(
+        self,
+        contract: tables.Input,
+        *,
+        day: date | None = None,
+        optional: bool = False,
+        error: type[FootfallError] = Failed,
+    ) -> list[LandedFile]:
+        """The files of one input. A missing folder raises `error` unless it is `optional`."""
+        path = self._path(getattr(self.settings.inputs, contract.name), day)
         found = self.files(path)
         if found is None and not optional:
             raise error(
@@ -88,14 +110,26 @@ class Landing:
                 expected=f"files in {path}",
                 consequence="no event was read",
             )
-        if not found:
-            return None
-        return self._frame(contract.name, source, path, contract, error, with_file=with_file)
+        return found or []
+
+    def rows_of(
+        self,
+        files: Collection[LandedFile],
+        contract: tables.Input,
+        *,
+        error: type[FootfallError] = Failed,
+    ) -> DataFrame:
+        """Rows of some files of an input that is not kept by day."""
+        source: Input = getattr(self.settings.inputs, contract.name)
+        paths = [file.path for file in files]
+        return self._frame(
+            contract.name, source, self._path(source, None), contract, error, files=paths
+        )
 
     def texts(self, name: str, *, suffix: str) -> list[tuple[str, str]]:
         """Name and text of each file of an input that ends in `suffix`, sorted by name."""
         path = self._path(getattr(self.settings.inputs, name), None)
-        if not any(file.endswith(suffix) for file, _ in self.files(path) or []):
+        if not any(file.path.endswith(suffix) for file in self.files(path) or []):
             raise Failed(
                 name,
                 found="no such file",
@@ -153,10 +187,11 @@ class Landing:
         """Path and bytes of each file of the inputs other than the events."""
         inputs = self.settings.inputs
         others = [getattr(inputs, name) for name in type(inputs).model_fields if name != "events"]
-        return [file for one in others for file in self.files(self._path(one, day)) or []]
+        found = [file for one in others for file in self.files(self._path(one, day)) or []]
+        return [file.path_and_bytes for file in found]
 
-    def files(self, path: str) -> list[tuple[str, int]] | None:
-        """Path and bytes of each data file below `path`; None when it does not exist."""
+    def files(self, path: str) -> list[LandedFile] | None:
+        """The data files below `path`, in order; None when it does not exist."""
         jvm: Any = self.spark._jvm
         hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
         system = hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
@@ -168,7 +203,8 @@ class Landing:
             file = listing.next()
             name = file.getPath().getName()
             if not name.startswith(("_", ".")):
-                found.append((file.getPath().toString(), int(file.getLen())))
+                modified_at = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
+                found.append(LandedFile(file.getPath().toString(), int(file.getLen()), modified_at))
         return sorted(found)
 
     def _path(self, source: Input, day: date | None) -> str:
@@ -185,11 +221,15 @@ class Landing:
         contract: tables.Input,
         error: type[FootfallError] = Failed,
         *,
-        with_file: bool = False,
+        files: Sequence[str] = (),
     ) -> DataFrame:
         options = {"header": "true", **source.options} if source.format == "csv" else source.options
+        reader = self.spark.read.format(source.format).options(**options)
         with readable(name, error=error):
-            frame = self.spark.read.format(source.format).options(**options).load(path)
+            if files:
+                frame = reader.option("basePath", path).load(list(files))
+            else:
+                frame = reader.load(path)
         missing = missing_columns(frame.columns, contract, source.columns)
         if missing:
             raise error(
@@ -198,22 +238,7 @@ class Landing:
                 expected="the columns of the contract, or their names in the settings",
                 consequence="no row was read",
             )
-        if not with_file:
-            return conformed(frame, contract, source.columns)
-        frame = frame.withColumn(CAME_IN, _file_of_row())
-        return conformed(frame, contract, source.columns, keep=(CAME_IN,))
-
-
-CAME_IN = "came_in"
-
-
-def _file_of_row() -> Column:
-    names = {
-        "file_path": "file",
-        "file_size": "bytes",
-        "file_modification_time": "modified_at",
-    }
-    return F.struct(*[F.col(f"_metadata.{name}").alias(alias) for name, alias in names.items()])
+        return conformed(frame, contract, source.columns)
 
 
 def _named(columns: Sequence[str], source: Input) -> str:

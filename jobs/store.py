@@ -136,21 +136,31 @@ class Store:
 
         Where `frame` has a column `gone`, the rows for which it is true are removed instead.
         """
+        self._merge(table, frame, adds=True)
+
+    def update(self, table: Table, frame: DataFrame) -> None:
+        """As `merge`, for rows that are all stored: others are not added. Of a `frame` that is
+        to be broadcast, no row of the table is shuffled then.
+        """
+        self._merge(table, frame, adds=False)
+
+    def _merge(self, table: Table, frame: DataFrame, *, adds: bool) -> None:
         self._must_be_restricted(table)
         self._create(table)
         gone = F.col("gone") if "gone" in frame.columns else F.lit(False)
         rows = _through_schema(table, frame.withColumn("gone", gone), _GONE)
         values = {column.name: f"new.`{column.name}`" for column in table.columns}
+        merge = (
+            DeltaTable.forPath(self.spark, self.path(table))
+            .alias("old")
+            .merge(rows.alias("new"), _same(table.key))
+            .whenMatchedDelete("new.gone")
+            .whenMatchedUpdate(set=values)
+        )
+        if adds:
+            merge = merge.whenNotMatchedInsert("NOT new.gone", values=values)
         with _named_rules(table):
-            (
-                DeltaTable.forPath(self.spark, self.path(table))
-                .alias("old")
-                .merge(rows.alias("new"), _same(table.key))
-                .whenMatchedDelete("new.gone")
-                .whenMatchedUpdate(set=values)
-                .whenNotMatchedInsert("NOT new.gone", values=values)
-                .execute()
-            )
+            merge.execute()
 
     def delete(self, table: Table, **where: date | str) -> None:
         """Removes the rows whose columns equal `where`."""

@@ -254,6 +254,7 @@ WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
     "replace": lambda store, table, frame: store.replace(table, frame),
     "append": lambda store, table, frame: store.append(table, frame),
     "merge": lambda store, table, frame: store.merge(table, frame),
+    "update": lambda store, table, frame: store.update(table, frame),
     "delete": lambda store, table, frame: store.delete(table),
     "delete_where": lambda store, table, frame: store.delete_where(table, F.lit(True)),
     "delete_matching": lambda store, table, frame: store.delete_matching(table, frame, on=("day",)),

@@ -18,6 +18,7 @@ from jobs.ingest_decisions import ingest_decisions
 from jobs.runtime import Night, load_settings, night_of
 from jobs.store import Store
 from tests.small_world import write_decisions
+from transforms import consent
 from transforms.errors import Refused
 from transforms.tables import CONSENT_DECISIONS, CONSENT_DELIVERIES, CONSENT_PERIODS, Table
 
@@ -183,31 +184,66 @@ def test_an_opt_in_dated_ahead_holds_when_its_time_has_come(site: Site) -> None:
     assert states == [("ann", False), ("ann", True), ("bob", False)]
 
 
-@pytest.mark.parametrize("step", ["merge", "append"])
-def test_cut_short_anywhere_the_next_run_makes_up_for_it(
-    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+@pytest.mark.parametrize(
+    ("step", "table"),
+    [("append", CONSENT_PERIODS), ("update", CONSENT_PERIODS), ("append", CONSENT_DELIVERIES)],
+    ids=lambda part: getattr(part, "name", part),
+)
+def test_cut_short_anywhere_nobody_who_said_no_takes_part_and_the_next_run_makes_up_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str, table: Table
 ) -> None:
-    """The first write stores the decisions, the second the periods, the last says they are read."""
+    """Stored are decisions, then new periods, then the ends of old ones, then what was read."""
     site.deliver([Decision("1", "ann", "opt_in")])
     site.ingest()
     site.deliver([Decision("2", "ann", "opt_out", decided_at=at("2026-11-21T12:00"))])
     with monkeypatch.context() as broken:
         whole = getattr(Store, step)
 
-        def stops(store: Store, table: Table, frame: object, **options: object) -> None:
-            if table in (CONSENT_PERIODS, CONSENT_DELIVERIES):
+        def stops(store: Store, into: Table, frame: object, **options: object) -> None:
+            if into is table:
                 raise OSError("no space left")
-            whole(store, table, frame, **options)
+            whole(store, into, frame, **options)
 
         broken.setattr(Store, step, stops)
         with pytest.raises(OSError, match="no space left"):
             site.ingest()
+    in_and_out = [("ann", False), ("ann", True)]
+    stored = [(row[0], row[1]) for row in site.rows(CONSENT_PERIODS)]
+    assert stored == (
+        [("ann", True)] if (step, table) == ("append", CONSENT_PERIODS) else in_and_out
+    )
     assert site.ingest().startswith("fewer than 10 new decisions")
-    assert [(row[0], row[1]) for row in site.rows(CONSENT_PERIODS)] == [
-        ("ann", False),
-        ("ann", True),
-    ]
+    periods = site.rows(CONSENT_PERIODS)
+    assert [(row[0], row[1]) for row in periods] == in_and_out
+    assert [row[3] is None for row in periods] == [True, False]
     assert site.ingest() == "no new file, 0 changed periods"
+
+
+@pytest.mark.parametrize("action", ["opt_in", "opt_out"])
+def test_between_a_new_period_and_the_end_of_the_old_one_nobody_takes_part(
+    site: Site, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    before = {"opt_in": "opt_out", "opt_out": "opt_in"}[action]
+    site.deliver([Decision("1", "ann", before, decided_at=at("2026-11-01T12:00"))])
+    site.ingest()
+    site.deliver([Decision("2", "ann", action, decided_at=at("2026-11-21T12:00"))])
+    with monkeypatch.context() as broken:
+
+        def stops(*_: object) -> None:
+            raise OSError("no space left")
+
+        broken.setattr(Store, "update", stops)
+        with pytest.raises(OSError, match="no space left"):
+            site.ingest()
+    night = site.night()
+    ann = consent.with_taking_part(
+        site.spark.createDataFrame([("ann",)], ["subscriber_id"]),
+        night.store.read(CONSENT_PERIODS),
+        start=night.day.start,
+        end=night.day.end,
+        default="opt_out",
+    )
+    assert [row.left_out for row in ann.collect()] == ["opted_out"]
 
 
 def test_what_changes_nothing_is_counted_kept_and_told(

@@ -387,6 +387,7 @@ def test_a_published_table_has_no_other_way_in(store: Store, table: Table) -> No
         lambda: store.replace(table, frame),
         lambda: store.append(table, frame),
         lambda: store.merge(table, frame),
+        lambda: store.update(table, frame),
         lambda: store.delete(table),
         lambda: store.delete_matching(table, frame, on=table.key),
     ]

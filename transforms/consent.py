@@ -24,6 +24,16 @@ LEFT_OUT = (OBJECTED, OPTED_OUT, NOT_OPTED_IN)
 """Why a subscriber is left out: was erased and objects, said no, or never said yes where that is
 asked for.
 """
+DECIDING = (
+    "decision_id",
+    "subscriber_id",
+    "action",
+    "decided_at",
+    "received_at",
+    "first_seen_at",
+    "fault",
+)
+"""What of the decisions settles the periods."""
 CONTENT = ("decision_id", "subscriber_id", "action", "verified", "decided_at", "channel")
 
 
@@ -62,9 +72,10 @@ def _fault() -> Column:
 
 
 def unseen(fresh: DataFrame, stored: DataFrame) -> DataFrame:
-    """Rows of `fresh` whose content is not stored, or is with a later arrival: what to merge.
+    """Rows of `fresh` whose content is not stored, or is with a later arrival: what to store.
 
-    Both have the columns of `consent.decisions`.
+    Both have the columns of `consent.decisions`. -> the same and `is_stored`: true for a row that
+    replaces the stored one.
     """
     known = stored.join(fresh.select("content"), on="content", how="left_semi").select(
         "content",
@@ -74,7 +85,8 @@ def unseen(fresh: DataFrame, stored: DataFrame) -> DataFrame:
     is_earlier = F.col("received_at") < F.col("known_arrival")
     return (
         fresh.join(known, on="content", how="left")
-        .where(F.col("known_since").isNull() | is_earlier)
+        .withColumn("is_stored", F.col("known_since").isNotNull())
+        .where(~F.col("is_stored") | is_earlier)
         .withColumn("first_seen_at", F.coalesce("known_since", "first_seen_at"))
         .drop("known_arrival", "known_since")
     )
@@ -86,32 +98,35 @@ def reconsidered(news: DataFrame, stored: DataFrame, *, now: datetime) -> DataFr
     Those who decided anew, those with a stored decision whose id turned up again with another
     content, and those whose opt_in was dated ahead and holds by now.
 
-    news: from `unseen`; stored: `consent.decisions`, news included.
+    news: as from `delivered`; stored: `consent.decisions`, news included; read once.
     """
-    same_id = stored.join(news.select("decision_id"), on="decision_id", how="left_semi")
-    came_due = stored.where(
+    ids = news.select("decision_id").dropDuplicates().withColumn("turned_up", F.lit(True))
+    came_due = (
         F.col("fault").isNull()
         & (F.col("action") == OPT_IN)
         & (dated() > F.col("first_seen_at"))
         & (dated() <= F.lit(now))
     )
-    everybody = news.select("subscriber_id")
-    for frame in (same_id, came_due):
-        everybody = everybody.unionByName(frame.select("subscriber_id"))
-    return everybody.where(F.col("subscriber_id").isNotNull()).dropDuplicates()
+    return (
+        stored.join(ids, on="decision_id", how="left")
+        .where(F.col("turned_up") | came_due)
+        .select("subscriber_id")
+        .unionByName(news.select("subscriber_id"))
+        .where(F.col("subscriber_id").isNotNull())
+        .dropDuplicates()
+    )
 
 
-def with_conflicts(decisions: DataFrame, subscribers: DataFrame | None = None) -> DataFrame:
+def with_conflicts(decisions: DataFrame, among: DataFrame | None = None) -> DataFrame:
     """Decisions with `conflicting`: true where one decision_id has more than one content.
 
-    decisions: `consent.decisions`; subscribers: subscriber_id, only theirs are returned; their
-    ids are compared with everybody's.
+    decisions: rows of `consent.decisions`; among: all of it, where they are not; only the columns
+    that tell the id apart are read of it.
     """
-    theirs, compared = decisions, decisions
-    if subscribers is not None:
-        theirs = decisions.join(subscribers, on="subscriber_id", how="left_semi")
-        ids = theirs.select("decision_id").where(F.col("decision_id").isNotNull())
-        compared = decisions.join(ids.dropDuplicates(), on="decision_id", how="left_semi")
+    compared = decisions
+    if among is not None:
+        ids = decisions.select("decision_id").where(F.col("decision_id").isNotNull())
+        compared = among.join(ids.dropDuplicates(), on="decision_id", how="left_semi")
     twice = (
         compared.where(F.col("decision_id").isNotNull())
         .groupBy("decision_id")
@@ -119,7 +134,7 @@ def with_conflicts(decisions: DataFrame, subscribers: DataFrame | None = None) -
         .where(F.col("contents") > 1)
         .select("decision_id", F.lit(True).alias("conflicting"))
     )
-    return theirs.join(twice, on="decision_id", how="left").withColumn(
+    return decisions.join(twice, on="decision_id", how="left").withColumn(
         "conflicting", F.coalesce("conflicting", F.lit(False))
     )
 
@@ -178,7 +193,8 @@ def _effective(decisions: DataFrame, *, now: datetime) -> DataFrame:
 def period_changes(now_true: DataFrame, before: DataFrame) -> DataFrame:
     """What turns the periods `before` into those that are `now_true`, of the same people.
 
-    -> the columns of `consent.periods`, and `gone` for a period that is to be removed.
+    -> the columns of `consent.periods`, `is_stored` for a period that was there before, and `gone`
+    for one that is to be removed.
     """
     value = ("taking_part", "to", "decision_id")
     old = before.select("subscriber_id", "from", F.struct(*value).alias("old"))
@@ -186,10 +202,17 @@ def period_changes(now_true: DataFrame, before: DataFrame) -> DataFrame:
     both = old.join(new, on=["subscriber_id", "from"], how="full_outer")
     return (
         both.where(~F.col("old").eqNullSafe(F.col("new")))
+        .withColumn("is_stored", F.col("old").isNotNull())
         .withColumn("gone", F.col("new").isNull())
         .withColumn("value", F.coalesce("new", "old"))
         .select(
-            "subscriber_id", "value.taking_part", "from", "value.to", "value.decision_id", "gone"
+            "subscriber_id",
+            "value.taking_part",
+            "from",
+            "value.to",
+            "value.decision_id",
+            "is_stored",
+            "gone",
         )
     )
 

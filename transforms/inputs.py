@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from pyspark.sql import Column, DataFrame
@@ -31,14 +31,8 @@ def missing_columns(
     return missing
 
 
-def conformed(
-    frame: DataFrame,
-    contract: Input,
-    sources: Mapping[str, ColumnSource],
-    *,
-    keep: Sequence[str] = (),
-) -> DataFrame:
-    """`frame` with exactly the contract's columns and types, and the columns to `keep`.
+def conformed(frame: DataFrame, contract: Input, sources: Mapping[str, ColumnSource]) -> DataFrame:
+    """`frame` with exactly the contract's columns and types.
 
     What can't be read as the contract's type becomes null; an optional column the operator
     doesn't have is null throughout.
@@ -54,7 +48,7 @@ def conformed(
         else:
             value = _read(_named(source.column), fields[source.column], column.type, source)
         columns.append(value.alias(column.name))
-    return frame.select(*columns, *keep)
+    return frame.select(*columns)
 
 
 def _named(column: str) -> Column:
