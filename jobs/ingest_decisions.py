@@ -69,13 +69,16 @@ def _are_believable(night: Night, files: Collection[LandedFile]) -> bool:
     A day on which nobody decides is possible: its file shows that the delivery is alive. So rows
     are looked at only where the files are too old.
     """
-    if not files or night.landing.rows_of(files, DECISIONS, error=Refused).isEmpty():
+    if not files:
+        return False
+    rows = night.landing.rows_of(files, DECISIONS, error=Refused)
+    if rows.isEmpty():
         return False
     last = max(file.modified_at for file in files).replace(tzinfo=None)
     hours = night.settings.consent.max_age
     oldest = night.day.end.replace(tzinfo=None) - timedelta(hours=hours)
     if last < oldest:
-        last = max(last, _newest(night, files) or last)
+        last = max(last, _newest(night, rows) or last)
     if last < oldest:
         raise Refused(
             f"decisions for {night.day.date}",
@@ -86,11 +89,9 @@ def _are_believable(night: Night, files: Collection[LandedFile]) -> bool:
     return True
 
 
-def _newest(night: Night, files: Collection[LandedFile]) -> datetime | None:
+def _newest(night: Night, decisions: DataFrame) -> datetime | None:
     """The latest arrival of a decision that is not after now."""
-    arrived = night.landing.rows_of(files, DECISIONS, error=Refused).select(
-        consent.arrival().alias("at")
-    )
+    arrived = decisions.select(consent.arrival().alias("at"))
     row = arrived.where(F.col("at") <= F.lit(night.now())).agg(F.max("at")).first()
     return row[0] if row else None
 

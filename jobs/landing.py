@@ -197,12 +197,13 @@ class Landing:
         system = hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
         if not system.exists(hadoop_path):
             return None
+        root = system.makeQualified(hadoop_path).toUri().getPath()
         found = []
         listing = system.listFiles(hadoop_path, True)
         while listing.hasNext():
             file = listing.next()
-            name = file.getPath().getName()
-            if not name.startswith(("_", ".")):
+            below = file.getPath().toUri().getPath().removeprefix(root)
+            if not any(_is_hidden(part) for part in below.split("/")):
                 modified_at = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
                 found.append(LandedFile(file.getPath().toString(), int(file.getLen()), modified_at))
         return sorted(found)
@@ -239,6 +240,11 @@ class Landing:
                 consequence="no row was read",
             )
         return conformed(frame, contract, source.columns)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether Spark passes over a file or folder of that name: a write that is not done, a sign."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _named(columns: Sequence[str], source: Input) -> str:

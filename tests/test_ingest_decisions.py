@@ -144,6 +144,15 @@ def test_a_file_that_was_written_anew_is_read_again(site: Site) -> None:
     assert [row[0] for row in site.rows(CONSENT_PERIODS)] == ["ann", "bob"]
 
 
+def test_what_is_still_being_written_is_not_read(site: Site) -> None:
+    file = site.deliver([Decision("1", "ann", "opt_out")])
+    half = file.parent / "_temporary" / "0" / "part-0.parquet"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(file.read_bytes()[:100])
+    assert site.ingest() == "fewer than 10 new decisions, fewer than 10 changed periods"
+    assert len(site.rows(CONSENT_DELIVERIES)) == 1
+
+
 def test_decisions_that_the_operator_no_longer_delivers_still_hold(site: Site) -> None:
     old = site.deliver([Decision("1", "ann", "opt_out")])
     site.ingest()
