@@ -77,9 +77,9 @@ leaks: SUBSCRIBERS = 50000
 leaks: $(READY) ## Search everything a night leaves for identities and keys: SUBSCRIBERS=50000
 	@$(BIN)/python -m pytest -s tests/test_leaks.py --subscribers $(SUBSCRIBERS)
 
-accuracy: $(READY) ## Hold published numbers against the truth of made worlds: SEEDS=5 SCENARIO=outage QUICK=1
+accuracy: $(READY) ## Hold published numbers against the truth of made worlds: SEEDS=5 SCENARIO=outage QUICK=1 RECORD=1
 	@$(BIN)/python -m jobs.measure_accuracy $(if $(filter command line,$(origin SEEDS)),--seeds $(SEEDS)) \
-		$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(QUICK),--quick)
+		$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(QUICK),--quick) $(if $(RECORD),--record)
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Hold published numbers against the truth of made worlds: error, bias, coverage, and the floor.
 
     python -m jobs.measure_accuracy [--seeds 5] [--first-seed 1] [--subscribers 200000]
-        [--scenario NAME …] [--out build/accuracy] [--quick]
+        [--scenario NAME …] [--out build/accuracy] [--quick] [--record]
 
 Each world is a scenario of conf/scenarios.toml and a seed. It is made, a whole night runs over it,
 and what that published is compared with what people really did. Beside it, for the same cells:
@@ -11,7 +11,8 @@ by the market share), and the floor that noise and sampling alone allow.
 The last line is JSON: hour_median_error (zone-hours of 2,000 people and more), day_median_error
 (zone-days of 5,000 and more), floor_ratio (the former over the floor), coverage_min and
 coverage_max (of the 95 % intervals, by measure), worst_bias (by scenario and measure). A world that
-was measured is not measured again; remove the folder of --out to begin anew.
+was measured is not measured again; remove the folder of --out to begin anew. With --record the
+figures are kept where the night report tells them from, as those of this version of the method.
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ from jobs import make_world
 from jobs.publish_products import told_indoors
 from jobs.run_night import run_night
 from jobs.runtime import Night, exit_codes, load_settings, night_of, spark_session
-from transforms import accuracy
+from transforms import accuracy, benchmark
 from transforms.budget import THRESHOLD_SIGMAS
 from transforms.consent import TAKING_PART
 from transforms.errors import Failed, Misused
 from transforms.settings import Visibility
 from transforms.synthetic_scenarios import Scenario
 from transforms.tables import (
+    METHOD_VERSION,
     NIGHTLY_PRODUCTS,
     NOISY_CELLS,
     OUTSIDE_AREA,
@@ -57,6 +59,7 @@ from transforms.tables import (
 CONF = "conf/demo.toml"
 QUICK_SUBSCRIBERS = 60_000
 CENTRES = 26
+RECORD = Path(benchmark.__file__).with_name(benchmark.FILE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,10 @@ class Plan:
     subscribers: int
     out: Path
     conf: str
+    record: bool
+
+    def folder(self, scenario: Scenario, seed: int) -> Path:
+        return self.out / f"{scenario.name}-{self.subscribers}-{seed}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ignore_index=True,
         )
         _show(Console(width=140), cells, settings.visibility)
+        if plan.record:
+            _record(plan, cells)
         figures = accuracy.figures(cells)
         print(json.dumps({name: _rounded(value) for name, value in figures.items()}))
     return ending.code
@@ -99,8 +108,16 @@ def _plan(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--out", type=Path, default=Path("build/accuracy"))
     parser.add_argument("--conf", default=CONF)
     parser.add_argument("--quick", action="store_true", help="one seed and smaller worlds")
+    parser.add_argument("--record", action="store_true", help="keep the figures for the report")
     options = parser.parse_args(argv)
     known = make_world.scenarios_of(options.scenarios)
+    if options.record and (options.quick or options.scenario):
+        raise Misused(
+            "--record",
+            found="some of the worlds only",
+            expected="no --quick and no --scenario: readers take the figures for all of it",
+            consequence="nothing was measured",
+        )
     chosen = options.scenario or list(known)
     if unknown := sorted(set(chosen) - set(known)):
         raise Misused(
@@ -117,6 +134,7 @@ def _plan(argv: Sequence[str] | None) -> Plan:
         subscribers=QUICK_SUBSCRIBERS if options.quick else options.subscribers,
         out=options.out,
         conf=options.conf,
+        record=options.record,
     )
 
 
@@ -125,7 +143,7 @@ def _plan(argv: Sequence[str] | None) -> Plan:
 
 def _measured(spark: SparkSession, plan: Plan, scenario: Scenario, seed: int) -> pd.DataFrame:
     """The compared cells of one world; made, run and compared unless that was done before."""
-    folder = plan.out / f"{scenario.name}-{plan.subscribers}-{seed}"
+    folder = plan.folder(scenario, seed)
     _make(folder, plan, scenario, seed)
     if scenario.day is None:
         raise Misused(
@@ -192,6 +210,17 @@ def _night(spark: SparkSession, plan: Plan, folder: Path, day: date) -> Night:
     paths = {part: str(folder / part) for part in ("landing", "restricted", "published")}
     settings = load_settings(plan.conf, {**paths, "reports": str(folder / "reports")})
     return night_of(settings, day, spark)
+
+
+def _record(plan: Plan, cells: pd.DataFrame) -> None:
+    first = plan.folder(plan.scenarios[0], plan.seeds[0])
+    found = benchmark.of(
+        cells,
+        method_version=METHOD_VERSION,
+        subscribers=plan.subscribers,
+        market_share=_facts(first)["market_share"],
+    )
+    RECORD.write_bytes(benchmark.to_json(found))
 
 
 def _facts(folder: Path) -> dict[str, Any]:

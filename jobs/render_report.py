@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from jobs.releases import is_nightly, noisy_cells, participants_entry
 from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
-from transforms import budget, report, tables
+from transforms import benchmark, budget, report, tables
 from transforms.errors import Failed
 from transforms.tables import REFERENCE_ZONES, REJECTED, RELEASES, RUNS
 
@@ -49,6 +49,7 @@ def render_report(night: Night) -> Path:
             run=_run(night),
             attacks=attacks_on(night, set(spent["release_id"])),
             participation=_participation(night),
+            benchmark=benchmark.load(),
         ),
         day=day,
         timezone=night.settings.timezone,

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from transforms import report
+from transforms.benchmark import Benchmark, Figures
 from transforms.report import Estimate, ReportTables, night_report
 
 DAY = date(2026, 11, 21)  # a Saturday
@@ -440,6 +441,39 @@ def test_the_report_links_to_the_statement_of_its_day(html: str) -> None:
 def test_spending_over_the_cap_is_told_loudly() -> None:
     tables = replace(SUPPRESSED, releases=releases(("zone_hours", "visitors", 0.11, 6.0)))
     assert "The releases of this day are over the cap." in words(page(tables))
+
+
+def measured(**changes: object) -> Benchmark:
+    hours = Figures(1131, 0.0275, 0.02, 0.4883, 0.0043, 0.9779, 1.52)
+    stay = Figures(191, 3.04, None, None, -2.96, 0.963, None)
+    given: dict[str, object] = {
+        "method_version": "1",
+        "subscribers": 200_000,
+        "market_share": 0.3,
+        "seeds": (1, 2),
+        "by_measure": {
+            "indoors": {"zone_hours.visitors": hours, "zone_days.dwell_median_min": stay},
+            "outdoors": {"zone_hours.visitors": replace(hours, bias=0.146)},
+        },
+        "by_scenario": {"outage": {"zone_hours.visitors": hours}},
+    }
+    return Benchmark(**given | changes)  # type: ignore[arg-type]
+
+
+def test_how_right_the_method_is_stands_beside_what_is_possible_and_what_is_usual() -> None:
+    told = words(page(replace(NIGHT, benchmark=measured())))
+    assert "held to 2 made worlds of 1 kinds" in told
+    assert "200,000 subscribers and a market share of 30" in told
+    assert "Visitors by hour 2.8 % 2.0 % 48.8 % +0.4 % 98 %" in told
+    assert "Median stay 3.0 min – – −3.0 min 96 %" in told
+    assert "+14.6 %" in told
+
+
+@pytest.mark.parametrize("benchmark", [None, measured(method_version="0")])
+def test_of_a_method_that_was_not_measured_no_figure_is_told(benchmark: Benchmark | None) -> None:
+    told = words(page(replace(NIGHT, benchmark=benchmark)))
+    assert "How right this version of the method is was not measured." in told
+    assert "48.8 %" not in told
 
 
 def participation(*rows: tuple[str, dict[str, str], float]) -> pd.DataFrame:

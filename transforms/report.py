@@ -20,6 +20,7 @@ import vl_convert
 from markupsafe import Markup
 
 from transforms import pages
+from transforms.benchmark import Benchmark, Figures
 from transforms.budget import epsilon, right_of_100, threshold
 from transforms.extrapolation import Z_95
 from transforms.risks import Attack, by_risk
@@ -48,6 +49,7 @@ SMALL_COUNT: Final = 10  # counts of rows under it are not told
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HOME_AREAS: Final = {UNKNOWN_AREA: "not known", OUTSIDE_AREA: "outside the counted areas"}
 MONTHLY: Final = "participation"
+MEDIAN_STAY: Final = "zone_days.dwell_median_min"
 REASONS: Final = {
     "no_id": "no subscriber id",
     "no_time": "no time",
@@ -87,6 +89,7 @@ class ReportTables:
     attacks: Sequence[Attack] = ()  # of the day's releases
     participation: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Noisy cells of the month: measure, keys (a mapping), noisy_devices, sigma."""
+    benchmark: Benchmark | None = None  # how right the method is, if that was measured
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ def night_report(
             tables.releases, day=day, epsilon_by_delta=epsilon_by_delta, rho_cap=rho_cap
         ),
         attacks=_attacks(tables.attacks),
+        accuracy=_accuracy(tables.benchmark, tables.releases),
         participation=_participation(tables.participation, min_devices=min_devices),
         run=_run(tables.run, _of_day(tables.rejected, day), timezone=timezone),
     )
@@ -463,6 +467,68 @@ def _colour(share: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * (at - left)):02x}" for a, b in pairs)
 
 
+# --- how right the method is ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One measure of the benchmark in words; a dash where there is nothing to tell."""
+
+    name: str
+    error: str
+    floor: str
+    naive: str
+    bias: str
+    coverage: str
+
+
+def _accuracy(benchmark: Benchmark | None, releases: pd.DataFrame) -> dict[str, Any]:
+    """Nothing for a release of another version of the method than was measured."""
+    versions = set(releases["method_version"]) if len(releases) else set()
+    if benchmark is None or not len(releases) or versions != {benchmark.method_version}:
+        return {"benchmark": None}
+    measured = benchmark.by_measure
+    return {
+        "benchmark": benchmark,
+        "scenarios": len(benchmark.by_scenario),
+        "worlds": len(benchmark.by_scenario) * len(benchmark.seeds),
+        "chart": _accuracy_chart(measured["indoors"]),
+        "tables": {
+            told: [_accuracy_line(measure, one) for measure, one in measured[told].items()]
+            for told in ("indoors", "outdoors")
+            if told in measured
+        },
+    }
+
+
+def _accuracy_line(measure: str, one: Figures) -> Accuracy:
+    told = _minutes_of if measure == MEDIAN_STAY else _percent
+    return Accuracy(
+        name=_accuracy_name(measure),
+        error=told(one.error),
+        floor=_percent(one.floor),
+        naive=_percent(one.naive),
+        bias=told(one.bias, signed=True),
+        coverage=_percent(one.coverage, digits=0),
+    )
+
+
+def _accuracy_name(measure: str) -> str:
+    return "Median stay" if measure == MEDIAN_STAY else MEASURE_NAMES[measure]
+
+
+def _percent(share: float | None, *, signed: bool = False, digits: int = 1) -> str:
+    return "–" if share is None else _figure(100 * share, signed=signed, digits=digits) + " %"
+
+
+def _minutes_of(minutes: float | None, *, signed: bool = False) -> str:
+    return "–" if minutes is None else _figure(minutes, signed=signed, digits=1) + " min"
+
+
+def _figure(value: float, *, signed: bool, digits: int) -> str:
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
 # --- charts ---------------------------------------------------------------------------------
 
 
@@ -542,6 +608,35 @@ def _overview_chart(zones: Sequence[Zone]) -> Markup:
     )
     spec = _spec(layers.properties(width=240, height=alt.Step(19)))
     return _svg(spec, rows=[{"zone": zone.label} | _span(zone.visitors) for zone in zones])
+
+
+def _accuracy_chart(measured: Mapping[str, Figures]) -> Markup:
+    """Typical errors on a scale on which twice as much is as far everywhere."""
+    rows: list[Row] = [
+        {
+            "measure": _accuracy_name(measure),
+            "floor": 100 * one.floor,
+            "error": 100 * one.error,
+            "naive": None if one.naive is None else 100 * one.naive,
+        }
+        for measure, one in measured.items()
+        if one.floor and one.error
+    ]
+    y = alt.Y("measure:N", sort=None, title=None, axis=alt.Axis(labelLimit=165, labelColor=INK))
+    scale = alt.Scale(type="log", domain=[0.5, 100], nice=False)
+    ticks = alt.Axis(values=[0.5, 1, 2, 5, 10, 20, 50, 100], labelExpr="datum.value + ' %'")
+    x = alt.X("floor:Q", title=None, scale=scale, axis=ticks)
+    named = _named("rows")
+    layers = alt.layer(
+        named.mark_rule(color=BAND, strokeWidth=7, strokeCap="round").encode(
+            y=y, x=x, x2="error:Q"
+        ),
+        named.mark_point(color=DEEP, fill=DEEP, size=34, opacity=1).encode(y=y, x="error:Q"),
+        named.mark_point(shape="cross", color=INK, fill=INK, size=44, opacity=1)
+        .transform_filter("isValid(datum.naive)")
+        .encode(y=y, x="naive:Q"),
+    )
+    return _svg(_spec(layers.properties(width=330, height=alt.Step(22))), rows=rows)
 
 
 @cache
