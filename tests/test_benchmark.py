@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transforms import benchmark
+from transforms import benchmark, pages
 from transforms.benchmark import Benchmark, Figures
 
 README = Path(__file__).parents[1] / "README.md"
@@ -71,10 +71,10 @@ def test_what_was_never_published_has_no_figure() -> None:
     assert hours == Figures(0, None, None, None, None, None, None)
 
 
-def test_what_is_kept_can_be_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_kept_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = found(cells())
-    (tmp_path / benchmark.FILE).write_bytes(benchmark.to_json(one))
-    monkeypatch.setattr(benchmark, "files", lambda _: tmp_path)
+    texts = {benchmark.FILE: benchmark.to_json(one).decode()}
+    monkeypatch.setattr(pages, "source", texts.__getitem__)
     assert benchmark.load() == one
 
 

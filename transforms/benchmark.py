@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
+
+from transforms import pages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,8 +95,8 @@ def of(
 
 
 def load() -> Benchmark:
-    """What is kept; read through the package, which may be a zip."""
-    return _JSON.validate_json(files("transforms").joinpath(FILE).read_bytes())
+    """What is kept."""
+    return _JSON.validate_json(pages.source(FILE))
 
 
 def to_json(found: Benchmark) -> bytes:

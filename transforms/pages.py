@@ -21,7 +21,7 @@ def template(name: str) -> Template:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FunctionLoader(_source),
+        loader=FunctionLoader(source),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -29,5 +29,6 @@ def _environment() -> Environment:
     )
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """A text that is part of the package."""
     return files("transforms").joinpath(name).read_text(encoding="utf-8")
