@@ -1,4 +1,4 @@
-"""A second opinion: the method of version 2 from the landing files to the exact measures.
+"""A second opinion: the method of version 3 from the landing files to the exact measures.
 
 Written from the design alone, in DuckDB SQL and plain Python, and sharing nothing with the
 pipeline, so that a fault has to be made twice to go unseen. It stops where the noise begins: what
@@ -68,7 +68,7 @@ REJECTIONS = (
 
 @dataclass(frozen=True)
 class Method:
-    """What the method leaves open; the defaults are those of version 2.
+    """What the method leaves open; the defaults are those of version 3.
 
     Distances in metres (`max_pair_km` in kilometres), durations in seconds, `unit` parts per
     visitor, `bounds` cells per subscriber-day and measure.
@@ -1146,7 +1146,7 @@ def exact_night(
         landing: folder with the Parquet and GeoJSON inputs.
         day: the local day.
         now: the moment of publishing, up to which decisions count (naive: UTC).
-        method: the method's parameters; version 2 by default.
+        method: the method's parameters; version 3 by default.
         threads: how many DuckDB may use; all cores by default.
 
     Raises:

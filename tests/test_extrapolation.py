@@ -369,12 +369,53 @@ def test_an_area_keeps_of_its_own_weight_what_noise_and_chance_do_not_explain(
     kept = 1 - variance / 0.5**2
     share = 1 - kept * 0.5
     gone = (10.0**2 + 1000) / 1000**2
+    relative = {"half": 1 / share, "usual": 1.0, "tiny": 1.0, "gone": 10.0}
+    usual = (
+        4
+        * sum(DRAWN[area] for area in relative)
+        / sum(DRAWN[area] * weight for area, weight in relative.items())
+    )
     assert found == {
-        "half": (pytest.approx(4 / share), pytest.approx(kept * variance / share**2)),
-        "usual": (4.0, 0.0),  # 1 % fewer is nothing beside the noise of 7 %
-        "tiny": (4.0, 0.0),  # nobody, but noise is as large as all of them
-        "gone": (40.0, pytest.approx((1 - gone) * gone / 0.01, rel=0.01)),  # and no less
+        "half": (pytest.approx(usual / share), pytest.approx(kept * variance / share**2)),
+        # 1 % fewer is nothing beside the noise of 7 %
+        "usual": (pytest.approx(usual), 0.0),
+        "tiny": (pytest.approx(usual), 0.0),  # nobody, but noise is as large as all of them
+        # at most ten times what is usual
+        "gone": (pytest.approx(10 * usual), pytest.approx((1 - gone) * gone / 0.01, rel=0.01)),
     }
+
+
+def test_where_one_area_takes_part_less_the_others_stand_for_a_little_less_than_the_mean(
+    spark: SparkSession,
+) -> None:
+    """Half of one of eleven areas is gone: each other one has 22/21 of the mean participation, too
+    little a difference to be seen, and all together still stand for all residents.
+    """
+    names = [f"area {number}" for number in range(11)]
+    drawn = {name: 125.0 if name == "area 0" else 250.0 for name in names}
+    residents = spark.createDataFrame(
+        [(name, 1000.0) for name in names], "area string, residents double"
+    )
+    participants = spark.createDataFrame(
+        [(name, devices, 10.0) for name, devices in drawn.items()],
+        "area string, noisy_devices double, sigma double",
+    )
+    overall = overall_weight(residents=11_000.0, participants=sum(drawn.values()), variance=1100.0)
+    rows = extrapolation.area_weights(residents, participants, overall).collect()
+    weights = {row.home_area: row.people_per_device for row in rows}
+    people = {name: weights[name] * drawn[name] for name in names}
+    assert sum(people.values()) == pytest.approx(11_000)
+    assert people["area 1"] == pytest.approx(1000, rel=0.02)
+    assert people["area 0"] == pytest.approx(1000, rel=0.12)
+
+
+def test_noisy_participants_that_sum_to_less_than_nobody_scale_no_weight(spark: SparkSession) -> None:
+    residents = spark.createDataFrame([("a", 100.0)], "area string, residents double")
+    participants = spark.createDataFrame(
+        [("a", -3.0, 10.0)], "area string, noisy_devices double, sigma double"
+    )
+    [row] = extrapolation.area_weights(residents, participants, Weight(4.0)).collect()
+    assert row.people_per_device == pytest.approx(4.0 / extrapolation.LEAST_PARTICIPATION)
 
 
 def test_zones_weigh_their_origins_but_for_what_noise_explains(spark: SparkSession) -> None:

@@ -61,7 +61,10 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     Of how many take part in an area, less or more than elsewhere, the share 1 - v / d² is kept
     (d the relative difference, v its variance by noise and chance; at least 0: the positive-part
     estimator of James and Stein, 1961). No area counts for less than `LEAST_PARTICIPATION` of what
-    is usual: noise alone would make the weights of small ones boundless.
+    is usual: noise alone would make the weights of small ones boundless. All weights are then
+    scaled alike, so that the participants of the areas stand for as many people as they did under
+    the overall weight (calibration to a known total: Deville and Särndal, 1992): where a few areas
+    take part much less, the many others are not seen to take part a little more.
     """
     expected = F.col("residents") / F.lit(overall.people_per_device)
     difference = F.col("noisy_devices") / expected - 1
@@ -69,10 +72,20 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     kept = _kept(difference, variance)
     participation = F.greatest(1 + kept * difference, F.lit(LEAST_PARTICIPATION))
     with_people = residents.where(F.col("residents") > 0)
-    return with_people.join(participants, on="area", how="inner").select(
+    areas = with_people.join(participants, on="area", how="inner").select(
         F.col("area").alias("home_area"),
-        (F.lit(overall.people_per_device) / participation).alias("people_per_device"),
+        "noisy_devices",
+        (1 / participation).alias("relative"),
         (kept * variance / F.pow(participation, F.lit(2))).alias("relative_variance"),
+    )
+    devices, stood_for = F.sum("noisy_devices"), F.sum(F.col("noisy_devices") * F.col("relative"))
+    ratio = F.when((devices > 0) & (stood_for > 0), devices / stood_for).otherwise(F.lit(1.0))
+    return areas.crossJoin(F.broadcast(areas.agg(ratio.alias("ratio")))).select(
+        "home_area",
+        (F.lit(overall.people_per_device) * F.col("relative") * F.col("ratio")).alias(
+            "people_per_device"
+        ),
+        "relative_variance",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pyspark.sql import types as T
 
-METHOD_VERSION = "2"
+METHOD_VERSION = "3"
 ELSEWHERE = "elsewhere"
 UNKNOWN_AREA = "unknown"
 OUTSIDE_AREA = "outside"
