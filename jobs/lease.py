@@ -145,12 +145,17 @@ class _LeaseFile:
         self._system = system.getRawFileSystem() if system.getScheme() == "file" else system
 
     def create(self, holder: Holder) -> bool:
-        """False when there is one already."""
+        """False when there is one already, or ours was taken away while it was being made.
+
+        The latter is what two do to each other that found the same dead holder: the storage may
+        need more than one step for a file, and finds it gone at the second.
+        """
         self._system.mkdirs(self._hadoop_path.getParent())
         try:
             self._put(holder, overwrite=False)
         except Py4JJavaError as error:
-            if "AlreadyExists" in str(error.java_exception.getClass().getName()):
+            failure = str(error.java_exception)
+            if "AlreadyExists" in failure or "No such file" in failure:
                 return False
             raise
         return True
