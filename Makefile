@@ -68,7 +68,7 @@ notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=dem
 	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
 test: $(READY) ## Run the tests, in two processes: LONG=1 (the longest, too)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(LONG),-m '')
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(LONG),-m '')
 
 sensitivity: $(READY) ## Search for a subscriber-day that changes more than is declared: SEEDS=200
 	@$(BIN)/python -m pytest -n 2 --dist load tests/test_sensitivity.py --seeds $(SEEDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -97,13 +97,10 @@ def _newest(night: Night, decisions: DataFrame) -> datetime | None:
 
 
 def _unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
-    """Those that no run has read."""
-    known = night.store.read(CONSENT_DELIVERIES)
-    here = _as_rows(night, files).join(
-        F.broadcast(known), on=list(CONSENT_DELIVERIES.key), how="left_anti"
-    )
-    paths = {row.file for row in here.collect()}
-    return [file for file in files if file.path in paths]
+    """Those that no run has read; what was read are as many rows as there were files ever."""
+    rows = night.store.read(CONSENT_DELIVERIES).select("file", "bytes", "modified_at").collect()
+    known = {(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
+    return [file for file in files if file not in known]
 
 
 def _as_rows(night: Night, files: Collection[LandedFile]) -> DataFrame:

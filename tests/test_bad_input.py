@@ -250,6 +250,24 @@ def tree(root: Path) -> set[Path]:
     return {path for path in root.rglob("*") if path.is_file()}
 
 
+def cases(damages: Mapping[str, tuple[Callable[[Site], None], list[str]]]) -> list[Any]:
+    """A night for each; what says at more length what others say is one for `make test LONG=1`."""
+    return [
+        pytest.param(*case, id=name, marks=[pytest.mark.long] if name in LONGER else [])
+        for name, case in damages.items()
+    ]
+
+
+LONGER = {
+    "one unreadable file of decisions",
+    "JSON that is no GeoJSON",
+    "no zones folder",
+    "an empty folder of the day",
+    "a file that is no Parquet",
+    "no subscribers",
+    "unreadable subscribers",
+    "no residents",
+}
 CONSENT_CASES = {
     "no landing at all": (without("."), ["decisions", "no such folder"]),
     "no decisions folder": (without("decisions"), ["decisions", "no such folder", "/decisions"]),
@@ -274,7 +292,7 @@ CONSENT_CASES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), CONSENT_CASES.values(), ids=CONSENT_CASES.keys())
+@pytest.mark.parametrize(("damage", "says"), cases(CONSENT_CASES))
 def test_without_believable_decisions_nobody_is_counted(
     site: Site,
     capsys: pytest.CaptureFixture[str],
@@ -336,7 +354,7 @@ REFERENCE_CASES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), REFERENCE_CASES.values(), ids=REFERENCE_CASES.keys())
+@pytest.mark.parametrize(("damage", "says"), cases(REFERENCE_CASES))
 def test_without_a_sound_reference_no_event_is_read(
     site: Site,
     capsys: pytest.CaptureFixture[str],
@@ -387,7 +405,7 @@ EVENT_CASES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), EVENT_CASES.values(), ids=EVENT_CASES.keys())
+@pytest.mark.parametrize(("damage", "says"), cases(EVENT_CASES))
 def test_a_night_that_can_not_be_counted_publishes_nothing(
     site: Site,
     capsys: pytest.CaptureFixture[str],

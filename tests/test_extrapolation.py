@@ -409,7 +409,9 @@ def test_where_one_area_takes_part_less_the_others_stand_for_a_little_less_than_
     assert people["area 0"] == pytest.approx(1000, rel=0.12)
 
 
-def test_noisy_participants_that_sum_to_less_than_nobody_scale_no_weight(spark: SparkSession) -> None:
+def test_noisy_participants_that_sum_to_less_than_nobody_scale_no_weight(
+    spark: SparkSession,
+) -> None:
     residents = spark.createDataFrame([("a", 100.0)], "area string, residents double")
     participants = spark.createDataFrame(
         [("a", -3.0, 10.0)], "area string, noisy_devices double, sigma double"

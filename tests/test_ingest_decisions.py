@@ -111,7 +111,7 @@ def everything(seed: int, people: int = 150) -> list[Decision]:
     return [*rows, *again]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_in_whatever_parts_and_order_decisions_arrive_the_periods_are_the_same(
     spark: SparkSession, tmp_path: Path, seed: int
 ) -> None:
