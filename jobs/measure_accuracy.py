@@ -372,6 +372,7 @@ def _show(console: Console, cells: pd.DataFrame, visibility: Visibility) -> None
         ("dwell bands, points off at most", accuracy.band_points(cells)),
         ("all trips, relative error", accuracy.flow_total_error(cells)),
         ("ten largest pairs in the right order", accuracy.top_pairs_in_order(cells)),
+        ("the same of an ideal release", accuracy.top_pairs_floor(cells)),
         ("catchment shares, points off (95 %)", accuracy.catchment_points(cells)),
     ):
         console.print(f"{what}: {value:.3g}", markup=False)
@@ -385,7 +386,8 @@ def _show(console: Console, cells: pd.DataFrame, visibility: Visibility) -> None
 def _table(title: str, scores: list[tuple[str, accuracy.Score]]) -> Table:
     table = Table(title=title)
     table.add_column("")
-    for name in ("cells", "error", "floor", "naive error", "bias", "coverage", "width / ideal"):
+    columns = ("cells", "error", "floor", "naive error", "bias", "coverage", "width / ideal")
+    for name in (*columns, f"coverage at {accuracy.NARROW}"):
         table.add_column(name, justify="right")
     for name, one in scores:
         in_minutes = name.endswith("_min")
@@ -398,6 +400,7 @@ def _table(title: str, scores: list[tuple[str, accuracy.Score]]) -> Table:
             form.format(one.bias),
             f"{one.coverage:.1%}",
             f"{one.width:.2f}",
+            f"{one.narrow_coverage:.1%}",
         )
     return table
 

@@ -139,6 +139,8 @@ def test_an_ideal_release_lies_on_the_floor() -> None:
         ({"bias": 0.2}, "coverage", 0.0),
         ({"widths": 2.0}, "width", 2.0),
         ({"widths": 0.5}, "coverage", 0.673),
+        ({"widths": 2.0}, "narrow_coverage", 0.989),
+        ({"bias": 0.1}, "narrow_coverage", 0.048),
     ],
 )
 def test_a_fault_shows_in_the_score_it_belongs_to(
@@ -171,6 +173,23 @@ def test_swapped_pairs_cost_their_comparisons() -> None:
     )
     assert accuracy.top_pairs_in_order(flows) == pytest.approx(2 / 3)
     assert accuracy.flow_total_error(flows) == pytest.approx(510 / 600 - 1)
+
+
+def test_an_ideal_release_swaps_the_pairs_that_its_noise_can_not_tell_apart() -> None:
+    pairs = pd.DataFrame(
+        {
+            "scenario": "plain",
+            "seed": 1,
+            "measure": "zone_flows.trips",
+            "origin_zone_id": ["a", "b", "c"],
+            "destination_zone_id": ["b", "c", "a"],
+            "truth": [300.0, 200.0, 195.0],
+            "ideal_sd": 5.0,
+        }
+    )
+    # Two of three comparisons are certain; of the third, P(N(5, 5√2) > 0) = 0.76.
+    assert accuracy.top_pairs_floor(pairs) == pytest.approx((2 + 0.76) / 3, abs=0.07)
+    assert accuracy.top_pairs_floor(pairs.assign(ideal_sd=0.0)) == 1
 
 
 def test_who_leaves_at_the_stroke_of_the_hour_is_not_there_in_the_next() -> None:

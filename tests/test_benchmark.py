@@ -63,12 +63,13 @@ def test_figures_are_found_of_busy_cells_by_measure_and_by_scenario() -> None:
     assert (one.method_version, one.seeds, hours.cells) == ("9", (1, 3), 2)
     assert (hours.error, hours.bias) == (pytest.approx(0.0289, abs=1e-4), pytest.approx(-0.0282))
     assert (hours.coverage, hours.naive) == (0.5, 1.0)
+    assert hours.narrow_coverage == 1.0, "both lie within 1.3 times 98 people"
     assert one.by_scenario == {"outage": {"zone_hours.visitors": hours}}
 
 
 def test_what_was_never_published_has_no_figure() -> None:
     hours = found(cells(value=np.nan)).by_measure["indoors"]["zone_hours.visitors"]
-    assert hours == Figures(0, None, None, None, None, None, None)
+    assert hours == Figures(0, None, None, None, None, None, None, None)
 
 
 def test_what_is_kept_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +110,8 @@ def measure_rows(kept: Benchmark, told: str) -> list[str]:
         width = "–" if one.width is None or is_time else f"{one.width:.1f}"
         rows.append(
             f"| {MEASURES[measure]} | {one.cells:,} | {error} | {share(one.floor)} | "
-            f"{share(one.naive)} | {bias} | {whole(one.coverage)} | {width} |"
+            f"{share(one.naive)} | {bias} | {whole(one.coverage)} | {width} | "
+            f"{whole(one.narrow_coverage)} |"
         )
     return rows
 

@@ -34,9 +34,12 @@ Z_95 = 1.959963984540054
 BUSY_HOUR = 2_000
 BUSY_DAY = 5_000
 TOP_PAIRS = 10
+NARROW = 1.3
+"""The width, in ideal ones, that intervals should not exceed."""
 _VISITOR = "visitor"
 _PASSING = ("passer_by", "neighbour")
 _DRAWS = 400
+_RELEASES = 40
 _ZONES = ("zone_id", "origin_zone_id", "destination_zone_id")
 
 
@@ -171,7 +174,8 @@ class Score:
     """One measure over many cells. Relative figures but for the median dwell, in minutes.
 
     error: median absolute error; bias: of the sum of all cells; coverage: share of intervals that
-    hold the truth; width: mean width of the intervals over that of the ideal ones.
+    hold the truth; width: mean width of the intervals over that of the ideal ones; narrow_coverage:
+    coverage of intervals `NARROW` times as wide as ideal ones, round the same numbers.
     """
 
     cells: int
@@ -179,6 +183,7 @@ class Score:
     bias: float
     coverage: float
     width: float
+    narrow_coverage: float
     naive_error: float
     floor: float
 
@@ -187,10 +192,11 @@ def score(cells: pd.DataFrame) -> Score:
     """The score of cells that are published. NaN where nothing is known."""
     shown = cells[cells["value"].notna()]
     if shown.empty:
-        return Score(0, *[float("nan")] * 6)
+        return Score(0, *[float("nan")] * 7)
     truth, is_time = shown["truth"], shown["measure"].str.endswith("_min").all()
     unit = pd.Series(1.0, index=shown.index) if is_time else truth.where(truth > 0)
     covered = shown["low"].le(truth) & shown["high"].ge(truth)
+    near = (shown["value"] - truth).abs() <= NARROW * Z_95 * shown["ideal_sd"]
     total = len(shown) if is_time else truth.sum()
     return Score(
         cells=len(shown),
@@ -198,6 +204,7 @@ def score(cells: pd.DataFrame) -> Score:
         bias=float((shown["value"] - truth).sum() / total) if total else float("nan"),
         coverage=float(covered.mean()),
         width=float((shown["high"] - shown["low"]).mean() / (2 * Z_95 * shown["ideal_sd"].mean())),
+        narrow_coverage=float("nan") if is_time else float(near.mean()),
         naive_error=float(((shown["naive"] - truth).abs() / unit).median()),
         floor=floor_error(shown[truth > 0]) if not is_time else float("nan"),
     )
@@ -240,6 +247,14 @@ def top_pairs_in_order(cells: pd.DataFrame) -> float:
             compared += 1
             right += bool(larger["value"] > smaller["value"])
     return right / compared if compared else float("nan")
+
+
+def top_pairs_floor(cells: pd.DataFrame, *, seed: int = 0) -> float:
+    """What `top_pairs_in_order` is of an ideal release of the same cells, on average."""
+    trips = cells[cells["measure"] == "zone_flows.trips"]
+    normal = np.random.default_rng(seed).standard_normal((_RELEASES, len(trips)))
+    values = trips["truth"].to_numpy() + normal * trips["ideal_sd"].to_numpy()
+    return float(np.mean([top_pairs_in_order(trips.assign(value=one)) for one in values]))
 
 
 def catchment_points(cells: pd.DataFrame) -> float:

@@ -30,7 +30,8 @@ class Figures:
     tell. error: median absolute error; floor: that of an ideal release, which knows exactly which
     participants are where; naive: that of counting subscribers on the nearest cells; bias: of the
     sum; coverage: share of the 95 % intervals that hold the truth; width: of the intervals over
-    that of the ideal ones.
+    that of the ideal ones; narrow_coverage: of intervals 1.3 times as wide as ideal ones, which
+    tells why they are wider.
     """
 
     cells: int
@@ -40,6 +41,7 @@ class Figures:
     bias: float | None
     coverage: float | None
     width: float | None
+    narrow_coverage: float | None
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,17 @@ def of(
 
     def figures(rows: pd.DataFrame) -> Figures:
         one = accuracy.score(rows)
-        values = (one.error, one.floor, one.naive_error, one.bias, one.coverage, one.width)
-        return Figures(one.cells, *(None if math.isnan(v) else round(v, 4) for v in values))
+        values = {
+            "error": one.error,
+            "floor": one.floor,
+            "naive": one.naive_error,
+            "bias": one.bias,
+            "coverage": one.coverage,
+            "width": one.width,
+            "narrow_coverage": one.narrow_coverage,
+        }
+        known = {k: None if math.isnan(v) else round(v, 4) for k, v in values.items()}
+        return Figures(one.cells, **known)
 
     busy = accuracy.busy(cells)
     of_visitors = busy[busy["measure"].isin(VISITORS)]
