@@ -117,10 +117,11 @@ def test_a_heavily_visited_centre_is_published_and_not_far_off(ran: Ran, exact: 
     assert abs(cell.noisy_devices - truth[FAVOURITE]) < 6 * cell.sigma
     people = ran.berlin.census["population"].sum()
     participants = noisy[noisy["product"] == "participation"]["noisy_devices"].sum()
-    # No zone of it has indoor cells; nothing is special about any area, so all have one weight.
+    # No zone of it has indoor cells. Nothing is special about any area, but one of 449 with six
+    # participants each, and noise of ten, now and then seems to be: one time in twenty it shows.
     seen = ran.night.settings.visibility.outdoors["zone_days.visitors"].seen
     expected = cell.noisy_devices * people / participants / seen
-    assert favourite["visitors"] == pytest.approx(expected, rel=0.05)
+    assert favourite["visitors_low"] <= expected <= favourite["visitors_high"]
 
 
 def test_the_ledger_has_a_line_for_the_month_s_participants(ran: Ran, exact: Exact) -> None:

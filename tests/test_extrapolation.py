@@ -409,6 +409,28 @@ def test_where_one_area_takes_part_less_the_others_stand_for_a_little_less_than_
     assert people["area 0"] == pytest.approx(1000, rel=0.12)
 
 
+def test_the_noise_of_many_small_areas_makes_nobody_count_for_more(spark: SparkSession) -> None:
+    """Each with 20 participants or so and noise of 10: every fourth seems to differ by half."""
+    rng = np.random.default_rng(3)
+    names = [f"area {number}" for number in range(300)]
+    takes_part = rng.binomial(80, 0.25, len(names))
+    drawn = takes_part + rng.normal(0, 10, len(names))
+    residents = spark.createDataFrame(
+        [(name, 80.0) for name in names], "area string, residents double"
+    )
+    participants = spark.createDataFrame(
+        [(name, float(devices), 10.0) for name, devices in zip(names, drawn, strict=True)],
+        "area string, noisy_devices double, sigma double",
+    )
+    overall = overall_weight(
+        residents=80.0 * len(names), participants=float(drawn.sum()), variance=100.0 * len(names)
+    )
+    rows = extrapolation.area_weights(residents, participants, overall).collect()
+    weights = {row.home_area: row.people_per_device for row in rows}
+    people = sum(weights[name] * devices for name, devices in zip(names, takes_part, strict=True))
+    assert people == pytest.approx(80 * len(names), rel=0.06)
+
+
 def test_noisy_participants_that_sum_to_less_than_nobody_scale_no_weight(
     spark: SparkSession,
 ) -> None:

@@ -58,21 +58,26 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     residents: area, residents; participants: area, noisy_devices, sigma.
     -> home_area, people_per_device, relative_variance.
 
-    Of how many take part in an area, less or more than elsewhere, the share 1 - v / d² is kept
-    (d the relative difference, v its variance by noise and chance; at least 0: the positive-part
-    estimator of James and Stein, 1961). No area counts for less than `LEAST_PARTICIPATION` of what
-    is usual: noise alone would make the weights of small ones boundless. All weights are then
-    scaled alike, so that the participants of the areas stand for as many people as they did under
-    the overall weight (calibration to a known total: Deville and Särndal, 1992): where a few areas
-    take part much less, the many others are not seen to take part a little more.
+    With d the relative difference of how many take part in an area from what is usual, v its
+    variance by noise and chance, and m areas: d counts where d² > 2 ln(m) v, which even the largest
+    of m differences hardly ever is by noise and chance alone (universal threshold: Donoho and
+    Johnstone, 1994), and of it the share 1 - v / d² (James and Stein, 1961). Weights go by the
+    inverse: those of many small areas, each with the noise it happened to get, would be too large
+    on average. For the same reason no area counts for less than `LEAST_PARTICIPATION` of what is
+    usual. All weights are then scaled alike, so that the participants of the areas stand for as
+    many people as they did under the overall weight (calibration to a known total: Deville and
+    Särndal, 1992): where a few areas take part much less, the many others are not seen to take part
+    a little more.
     """
     expected = F.col("residents") / F.lit(overall.people_per_device)
     difference = F.col("noisy_devices") / expected - 1
     variance = (F.pow("sigma", F.lit(2)) + expected) / F.pow(expected, F.lit(2))
-    kept = _kept(difference, variance)
+    is_seen = F.pow(difference, F.lit(2)) > F.col("threshold") * variance
+    kept = F.when(is_seen, _kept(difference, variance)).otherwise(F.lit(0.0))
     participation = F.greatest(1 + kept * difference, F.lit(LEAST_PARTICIPATION))
-    with_people = residents.where(F.col("residents") > 0)
-    areas = with_people.join(participants, on="area", how="inner").select(
+    known = residents.where(F.col("residents") > 0).join(participants, on="area", how="inner")
+    threshold = (2 * F.log(F.count(F.lit(1)))).alias("threshold")
+    areas = known.crossJoin(F.broadcast(known.agg(threshold))).select(
         F.col("area").alias("home_area"),
         "noisy_devices",
         (1 / participation).alias("relative"),
