@@ -98,8 +98,8 @@ def _newest(night: Night, decisions: DataFrame) -> datetime | None:
 
 def _unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
     """Those that no run has read; what was read are as many rows as there were files ever."""
-    rows = night.store.read(CONSENT_DELIVERIES).select("file", "bytes", "modified_at").collect()
-    known = {(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
+    rows = night.store.read(CONSENT_DELIVERIES).select(*CONSENT_DELIVERIES.key).collect()
+    known = {LandedFile(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
     return [file for file in files if file not in known]
 
 

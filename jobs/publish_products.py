@@ -257,7 +257,7 @@ def _weights(night: Night) -> tuple[Weight, DataFrame]:
         participants=float(total["devices"]) if total else 0.0,
         variance=float(total["variance"]) if total else 0.0,
     )
-    return weight, extrapolation.area_weights(people, participants, weight)
+    return weight, _settled(extrapolation.area_weights(people, participants, weight))
 
 
 if __name__ == "__main__":

@@ -72,11 +72,10 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
     expected = F.col("residents") / F.lit(overall.people_per_device)
     difference = F.col("noisy_devices") / expected - 1
     variance = (F.pow("sigma", F.lit(2)) + expected) / F.pow(expected, F.lit(2))
-    is_seen = F.pow(difference, F.lit(2)) > F.col("threshold") * variance
-    kept = F.when(is_seen, _kept(difference, variance)).otherwise(F.lit(0.0))
+    kept = _kept(difference, variance, beyond=F.col("threshold"))
     participation = F.greatest(1 + kept * difference, F.lit(LEAST_PARTICIPATION))
     known = residents.where(F.col("residents") > 0).join(participants, on="area", how="inner")
-    threshold = (2 * F.log(F.count(F.lit(1)))).alias("threshold")
+    threshold = F.greatest(F.lit(1.0), 2 * F.log(F.count(F.lit(1)))).alias("threshold")
     areas = known.crossJoin(F.broadcast(known.agg(threshold))).select(
         F.col("area").alias("home_area"),
         "noisy_devices",
@@ -141,10 +140,13 @@ def zone_weights(from_areas: DataFrame, area_weights: DataFrame, overall: Weight
     )
 
 
-def _kept(difference: Column, variance: Column) -> Column:
-    """The share of a difference that its variance does not explain, 0 to 1."""
-    kept = 1 - variance / F.pow(difference, F.lit(2))
-    return F.when(difference != 0, F.greatest(kept, F.lit(0.0))).otherwise(F.lit(0.0))
+def _kept(difference: Column, variance: Column, *, beyond: Column | None = None) -> Column:
+    """The share of a difference that its variance does not explain, 0 to 1; none of one whose
+    square is not above `beyond` (1 or more) variances.
+    """
+    square = F.pow(difference, F.lit(2))
+    least = variance if beyond is None else beyond * variance
+    return F.when(square > least, 1 - variance / square).otherwise(F.lit(0.0))
 
 
 def standard_deviation(
