@@ -313,7 +313,7 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], Contents] | str] = {
     b"PAR1": _parquet,
     b"PK\x03\x04": _zip,
     b"LZ4Block": _lz4,
-    b"\x1f\x8b": _by(lambda file: gzip.GzipFile(fileobj=file)),  # type: ignore[arg-type, return-value]
+    b"\x1f\x8b\x08": _by(lambda file: gzip.GzipFile(fileobj=file)),  # type: ignore[arg-type, return-value]
     b"\x28\xb5\x2f\xfd": _by(lambda file: pa.CompressedInputStream(file, "zstd")),
     b"BZh": _by(bz2.BZ2File),
     b"\xfd7zXZ\x00": _by(lzma.LZMAFile),
@@ -323,7 +323,11 @@ _PACKED: dict[bytes, Callable[[IO[bytes]], Contents] | str] = {
     b"Obj\x01": "Avro",
     b"7z\xbc\xaf": "packed by 7-Zip",
 }
-"""By a file's first bytes, whatever its name: how to unpack it, or why it stays closed."""
+"""By a file's first bytes, whatever its name: how to unpack it, or why it stays closed.
+
+Three bytes at least: an encrypted file begins with any two now and then. Gzip's third is its one
+method of packing (RFC 1952, section 2.3.1).
+"""
 
 _DAMAGE: tuple[type[BaseException], ...] = (
     OSError,

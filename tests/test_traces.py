@@ -193,6 +193,14 @@ def test_a_file_that_cannot_be_looked_into_is_named(
     assert [named.split(": ")[0] for named in found.not_looked_into] == [f"{tmp_path.name}/file"]
 
 
+def test_what_begins_like_gzip_by_chance_is_no_reason_for_doubt(
+    search: Search, tmp_path: Path
+) -> None:
+    """Encrypted files begin with any two bytes, one in 65,536 with these."""
+    (tmp_path / "shuffle.data").write_bytes(b"\x1f\x8b\x93" + bytes(range(256)))
+    assert search.through([tmp_path]).not_looked_into == ()
+
+
 def test_who_searches_nothing_is_told_so(search: Search, tmp_path: Path) -> None:
     with pytest.raises(Failed, match="nothing was proven"):
         search.through([tmp_path / "not there"])
