@@ -19,7 +19,7 @@ DIST        ?= dist
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world night rewards report budget statement certificate erase expire
-.PHONY: attack notebooks test sensitivity leaks accuracy check zip clean
+.PHONY: attack notebooks test sensitivity leaks accuracy bench check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -80,6 +80,10 @@ leaks: $(READY) ## Search everything a night leaves for identities and keys: SUB
 accuracy: $(READY) ## Hold published numbers against the truth of made worlds: SEEDS=5 SCENARIO=outage QUICK=1 RECORD=1
 	@$(BIN)/python -m jobs.measure_accuracy $(if $(filter command line,$(origin SEEDS)),--seeds $(SEEDS)) \
 		$(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(QUICK),--quick) $(if $(RECORD),--record)
+
+bench: EVENTS ?= 20000000
+bench: $(READY) ## Hold the speed of a night against DuckDB on the same events: EVENTS=20000000 PAIRS=3 SKEWED=1
+	@$(BIN)/python -m tests.bench --events $(EVENTS) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SKEWED),--skewed)
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import objections, quality
 from jobs.ingest_reference import stored_zones
 from jobs.landing import Events, readable
-from jobs.runtime import Night, run_job
+from jobs.runtime import Night, compiled, run_job
 from transforms import consent, events, network, pseudonyms, quarantine, visits
 from transforms.days import LocalDay
 from transforms.errors import Failed
 from transforms.opening import open_intervals
+from transforms.packing import MOST_TYPES, Packing, numbered
 from transforms.settings import Visits
 from transforms.tables import (
     CONSENT_PERIODS,
@@ -29,6 +32,12 @@ from transforms.tables import (
     VISITS,
 )
 from transforms.wording import few
+
+EVENTS_IN_A_PARTITION = 4_000_000
+"""Of 8 bytes each where they are packed, and some 30 while they are gathered."""
+LEAST_PARTITIONS = 2
+SAMPLED_BYTES = 32 << 20
+"""Of the event files in which faulty rows are looked for, to be shown."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +69,71 @@ def detect_visits(night: Night) -> Accounting:
     read = night.landing.events(night.day.date)
     if read.folders_missing:
         night.progress.note(f"event folders not there: {', '.join(read.folders_missing)}")
-    cells = night.of_day(REFERENCE_CELLS)
-    with readable("events"):
-        screened = events.screened(
-            read.rows, cells, day_start=night.day.start, day_end=night.day.end
-        )
-        survivors = screened.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
+    cells = numbered(night.of_day(REFERENCE_CELLS)).persist()
+    with readable("events"), compiled(night.spark):
+        screened = events.screened(read.rows, day_start=night.day.start, day_end=night.day.end)
+        counts = _counted(night, screened)
+        packing = Packing(night.day.start, cells=cells.count(), types=counts.types)
+        partitions = max(LEAST_PARTITIONS, ceil(counts.of_day / EVENTS_IN_A_PARTITION))
         people = taking_part(night, night.day)
-        settled = events.settled(survivors, people).persist()
+        settled = (
+            events.of_day(screened)
+            .transform(events.placed, cells)
+            .transform(events.by_subscriber, packing=packing, partitions=partitions)
+            .transform(events.settled, people)
+            .persist()
+        )
         try:
-            accounting = _accounted(night, screened, settled, read)
+            tally = events.tallied(settled, packing=packing).collect()
+            accounting = _accounted(night, counts, tally, read)
+            _store_quarantine(night, settled, people, cells, packing)
             accepted = events.accepted(settled)
-            _store_quarantine(night, screened, settled, people)
-            _examine_events(night, accepted, accounting)
-            _store_visits(night, accepted, cells)
+            _examine_events(night, accepted, accounting, tally)
+            _store_visits(night, accepted, cells, packing)
         except BaseException:
             night.key.destroy()  # visits that are not whole are nobody's: done again, new key
             raise
         finally:
             settled.unpersist()
+            cells.unpersist()
     return accounting
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows by the outcome that identity and time decide (None: of the day), and the types of events
+    of the day, the most frequent first.
+    """
+
+    rows: Mapping[str | None, int]
+    types: tuple[str, ...]
+
+    @property
+    def of_day(self) -> int:
+        return self.rows.get(None, 0)
+
+
+def _counted(night: Night, screened: DataFrame) -> Counts:
+    """Raises `Failed` for a day without events."""
+    of_day_type = F.when(F.col("outcome").isNull(), F.col("event_type")).alias("event_type")
+    found = (
+        screened.groupBy("outcome", of_day_type)
+        .agg(F.count(F.lit(1)).alias("rows"))
+        .orderBy(F.desc("rows"), "event_type")
+        .limit(MOST_TYPES + len(events.REASONS))
+        .collect()
+    )
+    rows: Counter[str | None] = Counter()
+    for row in found:
+        rows[row.outcome] += row.rows
+    if set(rows) <= {events.OTHER_DAY}:
+        raise Failed(
+            f"events of {night.day.date}",
+            found="none",
+            expected="at least one",
+            consequence="nothing was published",
+        )
+    return Counts(rows, tuple(row.event_type for row in found if row.event_type is not None))
 
 
 def subscribers_of(night: Night, day: LocalDay) -> DataFrame:
@@ -102,44 +156,50 @@ def taking_part(night: Night, day: LocalDay) -> DataFrame:
     return objections.honoured(night, people)
 
 
-def _accounted(night: Night, screened: DataFrame, settled: DataFrame, read: Events) -> Accounting:
-    """Counts every outcome and stores the rejections; raises `Failed` for an empty day."""
-    by_row = screened.groupBy("outcome").agg(F.count(F.lit(1)).alias("rows")).collect()
-    people = events.tallied(settled).collect()
-    outcomes = {row.outcome: row.rows for row in (*by_row, *people) if row.outcome is not None}
-    outcomes[events.DUPLICATE] = sum(row.repeats for row in people)
-    accounting = Accounting(
-        other_day=outcomes.get(events.OTHER_DAY, 0),
-        rejected={reason: outcomes.get(reason, 0) for reason in events.REASONS},
-        not_taking_part=sum(outcomes.get(reason, 0) for reason in consent.LEFT_OUT),
-        accepted=sum(row.rows for row in people if row.outcome is None),
-        files=[*read.files, *night.landing.reference_files(night.day.date)],
-    )
-    if accounting.rows_in == accounting.other_day:
+def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events) -> Accounting:
+    """Adds up every outcome and stores the rejections."""
+    people = Counter({row.outcome: row.rows for row in tally})
+    people[events.DUPLICATE] = sum(row.repeats for row in tally)
+    if people.total() != counts.of_day:
         raise Failed(
             f"events of {night.day.date}",
-            found="none",
-            expected="at least one",
+            found=f"{counts.of_day} rows when they were counted, {people.total()} afterwards",
+            expected="files that stay as they are while they are read",
             consequence="nothing was published",
         )
-    rows = [(night.day.date, reason, count) for reason, count in accounting.rejected.items()]
-    night.store.replace(
-        REJECTED, night.spark.createDataFrame(rows, REJECTED.schema), day=night.day.date
+    outcomes = people + Counter({one: rows for one, rows in counts.rows.items() if one})
+    accounting = Accounting(
+        other_day=outcomes[events.OTHER_DAY],
+        rejected={reason: outcomes[reason] for reason in events.REASONS},
+        not_taking_part=sum(outcomes[reason] for reason in consent.LEFT_OUT),
+        accepted=outcomes[None],
+        files=[*read.files, *night.landing.reference_files(night.day.date)],
     )
-    seen = [(night.day.date, row.outcome or consent.TAKING_PART, row.subscribers) for row in people]
-    night.store.replace(
-        SUBSCRIBERS_SEEN,
-        night.spark.createDataFrame(seen, SUBSCRIBERS_SEEN.schema),
-        day=night.day.date,
-    )
+    day = night.day.date
+    rejected = [(day, reason, rows) for reason, rows in accounting.rejected.items()]
+    seen = [
+        (day, row.outcome or consent.TAKING_PART, row.subscribers)
+        for row in tally
+        if row.outcome not in events.OF_THE_ROW
+    ]
+    for table, rows in ((REJECTED, rejected), (SUBSCRIBERS_SEEN, seen)):
+        night.store.replace(table, night.spark.createDataFrame(rows, table.schema), day=day)
     return accounting
 
 
 def _store_quarantine(
-    night: Night, screened: DataFrame, settled: DataFrame, people: DataFrame
+    night: Night, settled: DataFrame, people: DataFrame, cells: DataFrame, packing: Packing
 ) -> None:
     """A sample of the rows left out, but nothing of who does not take part or objects."""
-    sample = quarantine.sample(screened, settled, rows=night.settings.quality.quarantine_rows)
+    some = night.landing.some_events(night.day.date, most_bytes=SAMPLED_BYTES)
+    screened = events.screened(some, day_start=night.day.start, day_end=night.day.end)
+    sample = quarantine.sample(
+        events.placed(screened, cells),
+        settled,
+        cells,
+        packing=packing,
+        rows=night.settings.quality.quarantine_rows,
+    )
     sample = sample.withColumn("day", F.lit(night.day.date)).persist()
     ids = F.broadcast(sample.select("subscriber_id"))
     out = people.where(~F.col("taking_part")).join(ids, on="subscriber_id", how="left_semi")
@@ -148,10 +208,12 @@ def _store_quarantine(
     sample.unpersist()
 
 
-def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -> None:
-    """Schema and gaps of the accepted rows, then the batch as a whole."""
-    seconds = F.unix_micros("event_time") / F.lit(1e6)
-    first, last = accepted.agg(F.min(seconds), F.max(seconds)).first() or (None, None)
+def _examine_events(
+    night: Night, accepted: DataFrame, accounting: Accounting, tally: Sequence[Row]
+) -> None:
+    """Schema and gaps of the accepted subscriber-days, then the batch as a whole."""
+    spans = [(row.first_us, row.last_us) for row in tally if row.outcome is None]
+    first, last = (us / 1e6 for us in spans[0]) if spans else (None, None)
     profile = (
         accounting.accepted,
         accounting.rejected_share,
@@ -168,20 +230,22 @@ def _examine_events(night: Night, accepted: DataFrame, accounting: Accounting) -
     )
 
 
-def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame) -> None:
+def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame, packing: Packing) -> None:
     cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     rules = rules_of(night.settings.visits)
     stays = visits.stays(
         accepted,
+        cells,
         cell_zones,
         night.of_day(REFERENCE_CELL_REACH),
         _open_hours(night),
+        packing=packing,
         rules=rules,
         day_start=night.day.start,
         day_end=night.day.end,
     )
     areas = network.sound(night.landing.judged_residents())
-    homes = visits.homes(accepted, cells, areas, timezone=night.settings.timezone)
+    homes = visits.homes(accepted, cells, areas, packing=packing, night_ends=night.day.night_ends)
     night.key.make()
     pseudonymous = (
         visits.with_home(stays, homes)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError
@@ -75,6 +76,19 @@ class Landing:
             parts.append(rows.withColumn("folder_date", F.lit(folder_date)))
             files += [file.path_and_bytes for file in found]
         return Events(reduce(DataFrame.unionByName, parts), files, missing)
+
+    def some_events(self, day: date, *, most_bytes: int) -> DataFrame:
+        """Rows of the first files of the day's own folder, with `folder_date`: one file, or as many
+        as are not larger than `most_bytes` together.
+        """
+        source = self.settings.inputs.events
+        path = self._path(source, day)
+        found = self.files(path) or []
+        ends = accumulate(file.bytes for file in found)
+        few = [file.path for file, end in zip(found, ends, strict=True) if end <= most_bytes]
+        first = few or [file.path for file in found[:1]]
+        rows = self._frame("events", source, path, tables.EVENTS, files=first)
+        return rows.withColumn("folder_date", F.lit(day))
 
     def rows(
         self,

@@ -80,12 +80,12 @@ def _observed(result: dict[str, object]) -> str:
 
 
 def event_expectations() -> list[Expectation]:
-    """Of the accepted events: the schema, and nothing missing."""
+    """Of the accepted subscriber-days: the schema, and nothing missing."""
     import great_expectations.expectations as gxe
 
-    columns = ("subscriber_id", "event_time", "cell_id")
+    columns = ("subscriber_id", "events")
     return [
-        gxe.ExpectTableColumnsToMatchSet(column_set=[*columns, "event_type"], severity="critical"),
+        gxe.ExpectTableColumnsToMatchSet(column_set=list(columns), severity="critical"),
         *[gxe.ExpectColumnValuesToNotBeNull(column=c, severity="critical") for c in columns],
     ]
 

@@ -225,6 +225,18 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     return spark
 
 
+@contextmanager
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """Queries over many rows are compiled as a whole, whatever the profile says of small ones."""
+    name = "spark.sql.codegen.wholeStage"
+    before = spark.conf.get(name, "true")
+    spark.conf.set(name, "true")
+    try:
+        yield
+    finally:
+        spark.conf.set(name, str(before))
+
+
 def _given_to_spark_submit() -> SparkConf:
     """Python sees it only once it is connected to the JVM, which spark-submit has started."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, Row, SparkSession
 
+from tests.subscriber_days import gathered
 from transforms import events
 from transforms.consent import NOT_OPTED_IN, OPTED_OUT
-from transforms.events import OTHER_DAY, REASONS
+from transforms.events import DUPLICATE, OTHER_DAY, REASONS
+from transforms.packing import Packing, numbered
 
 # 2026-11-23 in Berlin; folders are days of arrival in UTC.
 DAY = date(2026, 11, 23)
@@ -41,32 +42,39 @@ SCHEMA = (
 )
 
 
+def cells(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame([(cell,) for cell in CELLS], "cell_id string")
+
+
 def screened(spark: SparkSession, rows: Sequence[Event]) -> DataFrame:
-    cells = spark.createDataFrame([(cell,) for cell in CELLS], "cell_id string")
     frame = spark.createDataFrame(list(rows), SCHEMA)
-    return events.screened(frame, cells, day_start=START, day_end=END)
+    return events.screened(frame, day_start=START, day_end=END)
 
 
-def settled(screened_events: DataFrame) -> DataFrame:
-    spark = screened_events.sparkSession
-    survivors = screened_events.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
+def settled(rows: DataFrame, left_out: Mapping[str, str | None] = LEFT_OUT) -> DataFrame:
+    """rows: all of the day. -> what became of their subscribers' days."""
+    spark = rows.sparkSession
     subscribers = spark.createDataFrame(
-        [(who, why is None, why) for who, why in LEFT_OUT.items()], KNOWN
+        [(who, why is None, why) for who, why in left_out.items()], KNOWN
     )
-    return events.settled(survivors, subscribers)
+    days = gathered(rows, cells(spark), day_start=START).days
+    return events.settled(days, subscribers)
 
 
 def counted(spark: SparkSession, rows: Sequence[Event]) -> Counter[str | None]:
     """Rows by outcome; None is accepted."""
     judged = screened(spark, rows)
-    by_outcome = (
-        judged.where(F.col("outcome").isNotNull())
-        .select("outcome")
-        .unionByName(settled(judged).select("outcome"))
-        .groupBy("outcome")
-        .count()
-    )
-    return Counter({row["outcome"]: row["count"] for row in by_outcome.collect()})
+    outcomes: Counter[str | None] = Counter()
+    for row in judged.where("outcome IS NOT NULL").groupBy("outcome").count().collect():
+        outcomes[row["outcome"]] += row["count"]
+    for row in settled(events.of_day(judged)).collect():
+        outcomes += of_subscriber_day(row)
+    return outcomes
+
+
+def of_subscriber_day(row: Row) -> Counter[str | None]:
+    repeats = len(row.repeated or [])
+    return +Counter({row.outcome: row.rows - repeats, DUPLICATE: repeats})
 
 
 # ----------------------------------------------------------------- outcomes of a row by itself
@@ -128,9 +136,12 @@ ROWS: dict[str, tuple[Event, str | None]] = {
 
 @pytest.fixture(scope="module")
 def outcome_of_row(spark: SparkSession) -> dict[str, str | None]:
-    # The name of the case travels as the event type, which screening does not look at.
+    # The name of the case travels as the event type, which decides nothing here.
     rows = [event._replace(event_type=name) for name, (event, _) in ROWS.items()]
-    return {row.event_type: row.outcome for row in screened(spark, rows).collect()}
+    known = numbered(cells(spark))
+    placed = events.placed(screened(spark, rows), known)
+    assert placed.where("outcome IS NULL AND number IS NULL").isEmpty()
+    return {row.event_type: row.outcome for row in placed.collect()}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -171,15 +182,14 @@ TWICE: dict[str, tuple[list[Event], dict[str | None, int]]] = {
 @pytest.fixture(scope="module")
 def outcomes_together(spark: SparkSession) -> dict[str, Counter[str | None]]:
     """Outcomes of each case, with subscribers of its own."""
-    rows, subscribers = [], []
+    rows, left_out = [], {}
     for name, (several, _) in TWICE.items():
         rows += [event._replace(subscriber_id=f"{name}|{event.subscriber_id}") for event in several]
-        subscribers += [(f"{name}|{who}", why is None, why) for who, why in LEFT_OUT.items()]
-    survivors = spark.createDataFrame(rows, SCHEMA).drop("folder_date")
-    known = spark.createDataFrame(subscribers, KNOWN)
+        left_out |= {f"{name}|{who}": why for who, why in LEFT_OUT.items()}
+    of_day = events.of_day(screened(spark, rows))
     found: dict[str, Counter[str | None]] = {name: Counter() for name in TWICE}
-    for row in events.settled(survivors, known).collect():
-        found[row.subscriber_id.split("|")[0]][row.outcome] += 1
+    for row in settled(of_day, left_out).collect():
+        found[row.subscriber_id.split("|")[0]] += of_subscriber_day(row)
     return found
 
 
@@ -190,29 +200,62 @@ def test_a_repetition_counts_once_and_only_of_who_takes_part(
     assert outcomes_together[name] == TWICE[name][1]
 
 
-def test_accepted_rows_are_who_when_and_where_and_no_more(spark: SparkSession) -> None:
+def test_accepted_is_who_when_and_where_and_no_more(spark: SparkSession) -> None:
     rows = [Event(), Event(), Event(subscriber_id="out"), Event(subscriber_id="roamer")]
-    accepted = events.accepted(settled(screened(spark, rows)))
-    assert accepted.columns == ["subscriber_id", "event_time", "cell_id", "event_type"]
-    found = [tuple(row) for row in accepted.collect()]
-    assert found == [("in", NOON.replace(tzinfo=None), "mall", "data")]
+    found = gathered(events.of_day(screened(spark, rows)), cells(spark), day_start=START)
+    known = spark.createDataFrame([("in", True, None), ("out", False, OPTED_OUT)], KNOWN)
+    accepted = events.accepted(events.settled(found.days, known))
+    assert accepted.columns == ["subscriber_id", "events"]
+    [row] = accepted.collect()
+    [event] = row.events
+    assert row.subscriber_id == "in"
+    assert unpacked(spark, found.packing, event) == (NOON, CELLS.index("mall"), "data")
+
+
+def unpacked(spark: SparkSession, packing: Packing, event: int) -> tuple[object, ...]:
+    frame = spark.createDataFrame([(event,)], "event bigint")
+    column = frame["event"]
+    row = frame.select(
+        packing.instant_us(column).alias("us"), packing.number(column), packing.event_type(column)
+    ).first()
+    assert row is not None
+    return datetime.fromtimestamp(row.us / 1e6, UTC), row[1], row[2]
+
+
+def test_what_cells_are_wrong_of_is_left_out_before_anything_is_packed(spark: SparkSession) -> None:
+    rows = [Event(cell_id="moon"), Event(cell_id="moon"), Event(cell_id=None), Event()]
+    days = settled(events.of_day(screened(spark, rows))).collect()
+    assert {row.outcome: (row.rows, len(row.events)) for row in days} == {
+        "unknown_cell": (2, 0),
+        "no_cell": (1, 0),
+        None: (1, 1),
+    }
 
 
 # -------------------------------------------------------------------------- subscribers, once each
 
 
 def test_subscribers_are_tallied_by_what_became_of_them(spark: SparkSession) -> None:
+    later = NOON + MICROSECOND
     rows = [
-        *[Event(), Event(), Event(event_time=NOON + MICROSECOND)],
+        *[Event(), Event(), Event(event_time=later)],
         *[Event(subscriber_id="also in")] * 3,
         *[Event(subscriber_id="out")] * 2,
         *[Event(subscriber_id="roamer")] * 2,
+        *[Event(cell_id="moon")] * 4,
     ]
-    tally = events.tallied(settled(screened(spark, rows))).collect()
+    of_day = events.of_day(screened(spark, rows))
+    packing = gathered(of_day, cells(spark), day_start=START).packing
+    tally = events.tallied(settled(of_day), packing=packing).collect()
     assert {row.outcome: (row.subscribers, row.rows, row.repeats) for row in tally} == {
         None: (2, 3, 3),
         OPTED_OUT: (1, 1, 1),
         "not_a_subscriber": (1, 2, 0),
+        "unknown_cell": (1, 4, 0),
+    }
+    noon_us = round(NOON.timestamp() * 1e6)
+    assert {(row.first_us, row.last_us) for row in tally if row.outcome is None} == {
+        (noon_us, noon_us + 1)
     }
 
 

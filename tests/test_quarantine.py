@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
+from tests.subscriber_days import gathered
 from transforms import events, quarantine
 from transforms.events import REASONS
 
@@ -48,9 +48,15 @@ def sample_of(frame: DataFrame, spark: SparkSession, *, rows: int = 5) -> DataFr
         [("in", True, None), ("out", False, "opted_out")],
         "subscriber_id string, taking_part boolean, left_out string",
     )
-    screened = events.screened(frame, cells, day_start=START, day_end=END)
-    survivors = screened.where(F.col("outcome").isNull()).drop("outcome", "folder_date")
-    return quarantine.sample(screened, events.settled(survivors, people), rows=rows)
+    screened = events.screened(frame, day_start=START, day_end=END)
+    found = gathered(events.of_day(screened), cells, day_start=START)
+    return quarantine.sample(
+        events.placed(screened, found.cells),
+        events.settled(found.days, people),
+        found.cells,
+        packing=found.packing,
+        rows=rows,
+    )
 
 
 def test_each_reason_has_rows_and_none_more_than_the_cap(sampled: DataFrame) -> None:

@@ -31,6 +31,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.detect_visits import rules_of
+from tests.subscriber_days import gathered, of_accepted
 from transforms import disclosure, metrics, visits
 from transforms.budget import Calibration, calibrated
 from transforms.days import LocalDay
@@ -308,16 +309,21 @@ def _visits_of_day(
 ) -> DataFrame:
     """As the job that detects visits makes them; computed once, as that job stores them."""
     rules = rules_of(SETTINGS.visits)
+    found = gathered(events, cells, day_start=day.start)
     stays = visits.stays(
-        events,
+        of_accepted(found),
+        found.cells,
         cell_zones,
         cell_reach,
         events.sparkSession.createDataFrame([], visits.OPEN_HOURS),
+        packing=found.packing,
         rules=rules,
         day_start=day.start,
         day_end=day.end,
     )
-    homes = visits.homes(events, cells, areas, timezone=BERLIN.key)
+    homes = visits.homes(
+        of_accepted(found), found.cells, areas, packing=found.packing, night_ends=day.night_ends
+    )
     pseudonymous = (
         visits.with_home(stays, homes)
         .transform(visits.with_kind, cell_zones, rules=rules)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from tests.subscriber_days import gathered, of_accepted
 from transforms import visits
+from transforms.days import LocalDay
 from transforms.visits import Rules
 
 MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
@@ -67,13 +70,23 @@ def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict
     told = [(cell, *pair) for cell, zones in TELLS.items() for pair in zones.items()]
     heard = [(cell, zone) for cell, zones in REACHES.items() for zone in zones]
     hours = [(zone, [(at(a), at(b)) for a, b in several]) for zone, several in OPEN.items()]
+    named = {
+        *TELLS,
+        *REACHES,
+        *(event[1] for several in by_subscriber.values() for event in several),
+    }
+    cells = spark.createDataFrame([(cell,) for cell in sorted(named)], "cell_id string")
+    day_start = DAY_START.replace(tzinfo=UTC)
+    found_events = gathered(events, cells, day_start=day_start)
     stays = visits.stays(
-        events,
+        of_accepted(found_events),
+        found_events.cells,
         spark.createDataFrame(told, "cell_id string, zone_id string, probability double"),
         spark.createDataFrame(heard, "cell_id string, zone_id string"),
         spark.createDataFrame(hours, visits.OPEN_HOURS),
+        packing=found_events.packing,
         rules=RULES,
-        day_start=DAY_START.replace(tzinfo=UTC),
+        day_start=day_start,
         day_end=DAY_END.replace(tzinfo=UTC),
     )
     found: dict[str, set[Stay]] = {who: set() for who in by_subscriber}
@@ -409,14 +422,23 @@ NIGHT = {
 }
 
 
-def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]]) -> DataFrame:
+def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]], day: date) -> DataFrame:
     events = spark.createDataFrame(
-        rows, "subscriber_id string, event_time timestamp, cell_id string"
+        [(*row, "data") for row in rows],
+        "subscriber_id string, event_time timestamp, cell_id string, event_type string",
     )
+    local = LocalDay(day, ZoneInfo("Europe/Berlin"))
     cells = spark.createDataFrame(list(AREAS.items()), "cell_id string, area string")
+    found = gathered(events, cells, day_start=local.start)
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
     areas = spark.createDataFrame([(area,) for area in with_residents], "area string")
-    return visits.homes(events, cells, areas, timezone="Europe/Berlin")
+    return visits.homes(
+        of_accepted(found),
+        found.cells,
+        areas,
+        packing=found.packing,
+        night_ends=local.night_ends,
+    )
 
 
 def test_home_is_the_area_of_the_cell_with_most_events_of_the_night(spark: SparkSession) -> None:
@@ -425,11 +447,8 @@ def test_home_is_the_area_of_the_cell_with_most_events_of_the_night(spark: Spark
         for who, (events, _) in NIGHT.items()
         for clock, cell in events
     ]
-    midnight = [
-        ("first instant", datetime(2026, 11, 22, 23), "cell a"),
-        ("just before", datetime(2026, 11, 22, 23) - MICROSECOND, "cell a"),
-    ]
-    collected = homes(spark, rows + midnight).collect()
+    midnight = [("first instant", DAY_START, "cell a")]
+    collected = homes(spark, rows + midnight, date(2026, 11, 23)).collect()
     found = {row.subscriber_id: row.home_area for row in collected}
     expected = {who: AREAS.get(cell, cell) for who, (_, cell) in NIGHT.items() if cell is not None}
     assert found == expected | {"first instant": AREAS["cell a"]}
@@ -438,17 +457,22 @@ def test_home_is_the_area_of_the_cell_with_most_events_of_the_night(spark: Spark
     assert cells == named | {"first instant": "cell a", "no residents there": "far away"}
 
 
-def test_the_night_ends_at_six_local_also_when_the_clocks_change(spark: SparkSession) -> None:
+CLOCKS_CHANGE = {
+    date(2026, 3, 29): [((3, 59), "cell a"), ((4, 0), "cell b"), ((4, 30), "cell b")],
+    date(2026, 10, 25): [((4, 30), "cell a"), ((5, 0), "cell b"), ((5, 30), "cell b")],
+}
+
+
+@pytest.mark.parametrize("day", CLOCKS_CHANGE, ids=str)
+def test_the_night_ends_at_six_local_also_when_the_clocks_change(
+    spark: SparkSession, day: date
+) -> None:
     rows = [
-        ("spring", datetime(2026, 3, 29, 3, 59), "cell a"),
-        ("spring", datetime(2026, 3, 29, 4, 0), "cell b"),
-        ("spring", datetime(2026, 3, 29, 4, 30), "cell b"),
-        ("autumn", datetime(2026, 10, 25, 4, 30), "cell a"),
-        ("autumn", datetime(2026, 10, 25, 5, 0), "cell b"),
-        ("autumn", datetime(2026, 10, 25, 5, 30), "cell b"),
+        ("somebody", datetime.combine(day, time(*clock)), cell)
+        for clock, cell in CLOCKS_CHANGE[day]
     ]
-    found = {row.subscriber_id: row.home_area for row in homes(spark, rows).collect()}
-    assert found == {"spring": AREAS["cell a"], "autumn": AREAS["cell a"]}
+    [row] = homes(spark, rows, day).collect()
+    assert row.home_cell == "cell a"
 
 
 def test_who_was_silent_at_night_lives_nobody_knows_where(spark: SparkSession) -> None:

@@ -37,6 +37,12 @@ class LocalDay:
         return tuple(self.start + index * HOUR for index in range(count))
 
     @property
+    def night_ends(self) -> datetime:
+        """Six o'clock, in UTC: before that people are at home."""
+        six = datetime.combine(self.date, time(6), tzinfo=self.timezone)
+        return six.astimezone(UTC)
+
+    @property
     def first_of_month(self) -> LocalDay:
         return LocalDay(self.date.replace(day=1), self.timezone)
 

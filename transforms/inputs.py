@@ -14,8 +14,12 @@ from transforms.tables import Input
 
 
 def blank(value: Column) -> Column:
-    """True for null and for text of nothing but spaces, tabs and line ends."""
-    return value.isNull() | (F.trim(value, F.lit(" \t\r\n")) == "")
+    """True for null and for text of nothing but spaces, tabs and line ends.
+
+    Text that begins with a visible sign is settled by its first byte: all that is trimmed comes
+    before `!`.
+    """
+    return value.isNull() | ((value < "!") & (F.trim(value, F.lit(" \t\r\n")) == ""))
 
 
 def missing_columns(

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from transforms.events import REASONS
+from transforms.events import DUPLICATE, NOT_A_SUBSCRIBER, REASONS
+from transforms.packing import Packing
 
 
-def sample(screened: DataFrame, settled: DataFrame, *, rows: int) -> DataFrame:
+def sample(
+    placed: DataFrame, settled: DataFrame, cells: DataFrame, *, packing: Packing, rows: int
+) -> DataFrame:
     """At most `rows` rows of each reason, the same ones whenever the input is the same.
 
-    screened, settled: as `transforms.events` returns them. -> reason, number, subscriber_id,
-    event_time, cell_id, event_type; of `screened` also folder_date, else null.
+    placed: rows as `transforms.events` returns them, screened before; settled: its subscriber-days;
+    cells: cell_id, number. -> reason, number, subscriber_id, event_time, cell_id, event_type; of
+    `placed` also folder_date, else null.
     """
-    at_once, later = (_capped(one, rows) for one in (screened, settled))
-    return at_once.unionByName(later, allowMissingColumns=True)
-
-
-def _capped(outcomes: DataFrame, rows: int) -> DataFrame:
-    """The first `rows` rows of each reason by a hash of all they hold, with their `number`."""
-    left_out = outcomes.withColumnRenamed("outcome", "reason").where(F.col("reason").isin(*REASONS))
-    values = sorted(left_out.columns)
-    in_order = Window.partitionBy("reason").orderBy(F.xxhash64(*values), *values)
-    return left_out.withColumn("number", F.row_number().over(in_order)).where(
-        F.col("number") <= rows
+    at_once = placed.drop("number").withColumnRenamed("outcome", "reason")
+    is_strange = F.col("outcome") == F.lit(NOT_A_SUBSCRIBER)
+    later = (
+        _events_of(settled.where(is_strange), F.col("events"), rows, reason=NOT_A_SUBSCRIBER)
+        .unionByName(_events_of(settled, F.col("repeated"), rows, reason=DUPLICATE))
+        .select(
+            "reason",
+            "subscriber_id",
+            F.timestamp_micros(packing.instant_us(F.col("event"))).alias("event_time"),
+            packing.number(F.col("event")).alias("number"),
+            packing.event_type(F.col("event")).alias("event_type"),
+        )
+        .join(F.broadcast(cells.select("cell_id", "number")), on="number", how="inner")
+        .drop("number")
     )
+    return _capped(at_once, rows).unionByName(_capped(later, rows), allowMissingColumns=True)
+
+
+def _events_of(days: DataFrame, events: Column, most: int, *, reason: str) -> DataFrame:
+    """-> reason, subscriber_id, event; of each subscriber no more than are looked for in all."""
+    first = F.slice(events, F.lit(1), F.lit(most))
+    return days.select(F.lit(reason).alias("reason"), "subscriber_id", F.explode(first)).toDF(
+        "reason", "subscriber_id", "event"
+    )
+
+
+def _capped(left_out: DataFrame, rows: int) -> DataFrame:
+    """The first `rows` rows of each reason by a hash of all they hold, with their `number`."""
+    faulty = left_out.where(F.col("reason").isin(*REASONS))
+    values = sorted(faulty.columns)
+    in_order = Window.partitionBy("reason").orderBy(F.xxhash64(*values), *values)
+    return faulty.withColumn("number", F.row_number().over(in_order)).where(F.col("number") <= rows)

@@ -8,9 +8,9 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from transforms.packing import Packing
 from transforms.tables import OUTSIDE_AREA, UNKNOWN_AREA
 
-NIGHT_ENDS_AT_HOUR = 6
 OPEN_HOURS = "zone_id string, open array<struct<from: timestamp, to: timestamp>>"
 _ENDS = ("from", "to")
 _LONG_AGO, _IN_A_LONG_TIME = 0, 2**53
@@ -41,20 +41,23 @@ class Rules:
 
 
 def stays(
-    events: DataFrame,
+    subscriber_days: DataFrame,
+    cells: DataFrame,
     cell_zones: DataFrame,
     cell_reach: DataFrame,
     open_hours: DataFrame,
     *,
+    packing: Packing,
     rules: Rules,
     day_start: datetime,
     day_end: datetime,
 ) -> DataFrame:
     """Where each subscriber stayed, from when to when, and how probably.
 
-    events: subscriber_id, event_time, cell_id, event_type; cell_zones: cell_id, zone_id,
-    probability; cell_reach: cell_id, zone_id; open_hours: zone_id, open (from, to), of the zones
-    of which it is known when they are open; the local day is [day_start, day_end), UTC.
+    subscriber_days: subscriber_id, events (packed, in order, each once), the rows of a subscriber
+    in one partition; cells: cell_id, number; cell_zones: cell_id, zone_id, probability;
+    cell_reach: cell_id, zone_id; open_hours: zone_id, open (from, to), of the zones of which it is
+    known when they are open; the local day is [day_start, day_end), UTC.
     -> subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence.
 
     An event at a cell that tells of a zone is a *sighting* there. One at a cell that only reaches
@@ -70,76 +73,84 @@ def stays(
     `presence` is the highest probability of its sightings.
     """
     return (
-        events.transform(_numbered, max_gap_s=rules.max_gap_s)
-        .transform(_heard, pairs=_pairs(cell_zones, cell_reach), crossings=rules.crossings)
-        .transform(_runs)
+        subscriber_days.transform(
+            _heard,
+            pairs=_pairs(cells, cell_zones, cell_reach),
+            packing=packing,
+            crossings=rules.crossings,
+        )
+        .transform(_runs, max_gap_s=rules.max_gap_s)
         .where(F.col("sightings") >= F.lit(rules.min_share) * F.col("heard"))
         .join(F.broadcast(open_hours), on="zone_id", how="left")
         .transform(_reaching, rules=rules, day_start=day_start, day_end=day_end)
     )
 
 
-def _pairs(cell_zones: DataFrame, cell_reach: DataFrame) -> DataFrame:
-    """-> cell_id, zone_id, probability (null: tells nothing)."""
+def _pairs(cells: DataFrame, cell_zones: DataFrame, cell_reach: DataFrame) -> DataFrame:
+    """-> number (of the cell), zone_id, probability (null: tells nothing)."""
     nothing = F.lit(None).cast("double").alias("probability")
-    return cell_zones.select("cell_id", "zone_id", "probability").unionByName(
-        cell_reach.select("cell_id", "zone_id", nothing)
+    return (
+        cell_zones.select("cell_id", "zone_id", "probability")
+        .unionByName(cell_reach.select("cell_id", "zone_id", nothing))
+        .join(F.broadcast(cells.select("cell_id", "number")), on="cell_id", how="inner")
+        .drop("cell_id")
     )
 
 
-def _numbered(events: DataFrame, *, max_gap_s: int) -> DataFrame:
-    """Events with `position`: consecutive numbers, with one left out at each long silence; and
-    with the instants (microseconds) of the events before and after, long ago where there are none
-    and in a long time.
+def _heard(
+    subscriber_days: DataFrame,
+    *,
+    pairs: DataFrame,
+    packing: Packing,
+    crossings: tuple[str, ...],
+) -> DataFrame:
+    """One row per event and zone that its cell tells of or reaches: its `position` in the day, when
+    it was and when the events before and after it were (microseconds; long ago where there are none
+    and in a long time), and the instant of a sighting, and of one that is a crossing.
     """
-    in_order = Window.partitionBy("subscriber_id").orderBy("event_time", "cell_id")
-    so_far = in_order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    at = F.unix_micros("event_time")
-    before = F.coalesce(F.lag(at).over(in_order), F.lit(_LONG_AGO))
-    after = F.coalesce(F.lead(at).over(in_order), F.lit(_IN_A_LONG_TIME))
-    is_break = F.when(at - before > max_gap_s * 1_000_000, F.lit(1)).otherwise(F.lit(0))
-    return events.select(
-        "subscriber_id",
-        "event_time",
-        "cell_id",
-        "event_type",
-        at.alias("at"),
-        before.alias("before"),
-        after.alias("after"),
-        is_break.alias("is_break"),
-        F.row_number().over(in_order).alias("number"),
-    ).withColumn("position", F.col("number") + F.sum("is_break").over(so_far))
+    event, at = F.col("event"), F.col("at")
+    seen_at = F.when(F.col("probability").isNotNull(), at)
 
+    def neighbour(steps: int, none: int) -> Column:
+        found = F.get("events", F.col("position") + steps)
+        return F.coalesce(packing.instant_us(found), F.lit(none))
 
-def _heard(events: DataFrame, *, pairs: DataFrame, crossings: tuple[str, ...]) -> DataFrame:
-    """One row per event and zone that its cell tells of or reaches, with the instants at which it
-    is a sighting, and a sighting that is a crossing.
-    """
-    seen_at = F.when(F.col("probability").isNotNull(), F.col("at"))
-    crosses = F.col("event_type").isin(list(crossings))
-    return events.join(F.broadcast(pairs), on="cell_id", how="inner").select(
-        "subscriber_id",
-        "zone_id",
-        "position",
-        "before",
-        "after",
-        "probability",
-        seen_at.alias("seen_at"),
-        F.when(crosses, seen_at).alias("crossed_at"),
+    return (
+        subscriber_days.select("*", F.posexplode("events").alias("position", "event"))
+        .withColumn("number", packing.number(event))
+        .join(F.broadcast(pairs), on="number", how="inner")
+        .select(
+            "subscriber_id",
+            "zone_id",
+            "position",
+            packing.instant_us(event).alias("at"),
+            neighbour(-1, _LONG_AGO).alias("before"),
+            neighbour(+1, _IN_A_LONG_TIME).alias("after"),
+            "probability",
+            packing.is_of_type(event, crossings).alias("crosses"),
+        )
+        .withColumn("seen_at", seen_at)
+        .withColumn("crossed_at", F.when(F.col("crosses"), seen_at))
     )
 
 
-def _runs(heard: DataFrame) -> DataFrame:
-    """Gaps and islands: within a run, position and rank among what is heard of the zone keep step.
+def _runs(heard: DataFrame, *, max_gap_s: int) -> DataFrame:
+    """Gaps and islands: a run goes on while nothing lies between two events that are heard of the
+    zone, no other event and no long silence.
 
     -> subscriber_id, zone_id, first, last (sightings), first_crossing, last_crossing, sightings,
     heard (events from the first to the last sighting), before, after (the events round the run),
     presence; runs with a sighting. Instants in microseconds.
     """
     of_zone = Window.partitionBy("subscriber_id", "zone_id").orderBy("position")
+    so_far = of_zone.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    follows = F.lag("position").over(of_zone) == F.col("position") - 1
+    is_near = F.col("at") - F.col("before") <= F.lit(max_gap_s * 1_000_000)
+    begins = F.when(follows & is_near, F.lit(0)).otherwise(F.lit(1))
     sighted = F.when(F.col("seen_at").isNotNull(), F.col("position"))
     return (
-        heard.withColumn("run", F.col("position") - F.row_number().over(of_zone))
+        heard.withColumn("begins", begins)
+        .withColumn("run", F.sum("begins").over(so_far))
         .groupBy("subscriber_id", "zone_id", "run")
         .agg(
             F.min("seen_at").alias("first"),
@@ -195,20 +206,29 @@ def _open_at(at: Column) -> Column:
     )
 
 
-def homes(events: DataFrame, cells: DataFrame, areas: DataFrame, *, timezone: str) -> DataFrame:
+def homes(
+    subscriber_days: DataFrame,
+    cells: DataFrame,
+    areas: DataFrame,
+    *,
+    packing: Packing,
+    night_ends: datetime,
+) -> DataFrame:
     """The cell with most of a subscriber's events between 00:00 and 06:00 local, and its area.
 
-    events: subscriber_id, event_time, cell_id; cells: cell_id, area; areas: area, those that
-    have residents. -> subscriber_id, home_cell, home_area (`outside` when not among `areas`).
-    Subscribers without an event in the night have no row: theirs are unknown. Ties go to the
-    smallest area.
+    subscriber_days: subscriber_id, events (packed, of the local day), the rows of a subscriber in
+    one partition; cells: cell_id, number, area; areas: area, those that have residents;
+    night_ends: 06:00 local. -> subscriber_id, home_cell, home_area (`outside` when not among
+    `areas`). Subscribers without an event in the night have no row: theirs are unknown. Ties go to
+    the smallest area.
     """
-    local_hour = F.hour(F.from_utc_timestamp("event_time", timezone))
+    is_of_night = packing.instant_us(F.col("event")) < F.unix_micros(F.lit(night_ends))
     counted = (
-        events.where(local_hour < NIGHT_ENDS_AT_HOUR)
-        .groupBy("subscriber_id", "cell_id")
+        subscriber_days.select("subscriber_id", F.explode("events").alias("event"))
+        .where(is_of_night)
+        .groupBy("subscriber_id", packing.number(F.col("event")).alias("number"))
         .agg(F.count(F.lit(1)).alias("events"))
-        .join(F.broadcast(cells.select("cell_id", "area")), on="cell_id", how="inner")
+        .join(F.broadcast(cells.select("cell_id", "number", "area")), on="number", how="inner")
     )
     with_residents = areas.select("area", F.lit(True).alias("has_residents"))
     return (
