@@ -35,7 +35,6 @@ from transforms.wording import few
 
 EVENTS_IN_A_PARTITION = 4_000_000
 """Of 8 bytes each where they are packed, and some 30 while they are gathered."""
-LEAST_PARTITIONS = 2
 SAMPLED_BYTES = 32 << 20
 """Of the event files in which faulty rows are looked for, to be shown."""
 
@@ -74,7 +73,10 @@ def detect_visits(night: Night) -> Accounting:
         screened = events.screened(read.rows, day_start=night.day.start, day_end=night.day.end)
         counts = _counted(night, screened)
         packing = Packing(night.day.start, cells=cells.count(), types=counts.types)
-        partitions = max(LEAST_PARTITIONS, ceil(counts.of_day / EVENTS_IN_A_PARTITION))
+        partitions = max(
+            night.spark.sparkContext.defaultParallelism,
+            ceil(counts.of_day / EVENTS_IN_A_PARTITION),
+        )
         people = taking_part(night, night.day)
         settled = (
             events.of_day(screened)

@@ -213,6 +213,9 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     os.environ.setdefault("PYTHONWARNINGS", f"ignore:{_REMARK}")  # what workers start with
     given = _given_to_spark_submit()
     wanted = {**_profile(settings.spark.profile, conf), **settings.spark.conf}
+    if wanted.get("spark.master", "").startswith("local"):
+        # A task takes longer to start than a small table to be worked on: no more than run at once.
+        wanted.setdefault("spark.sql.shuffle.partitions", str(len(os.sched_getaffinity(0))))
     builder = SparkSession.builder.appName(f"footfall {name}")
     for key, value in wanted.items():
         if not given.contains(key):
@@ -229,12 +232,12 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
 def compiled(spark: SparkSession) -> Iterator[None]:
     """Queries over many rows are compiled as a whole, whatever the profile says of small ones."""
     name = "spark.sql.codegen.wholeStage"
-    before = spark.conf.get(name, "true")
+    before = str(spark.conf.get(name))
     spark.conf.set(name, "true")
     try:
         yield
     finally:
-        spark.conf.set(name, str(before))
+        spark.conf.set(name, before)
 
 
 def _given_to_spark_submit() -> SparkConf:
@@ -258,8 +261,9 @@ def _profile(name: str, conf: str) -> dict[str, str]:
     properties = {pair[0]: pair[1].strip() for pair in lines if len(pair) == 2}
     quiet = base / "log4j2.properties"
     if properties.get("spark.master", "").startswith("local") and quiet.exists():
-        options = f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
-        properties.setdefault("spark.driver.extraJavaOptions", options)
+        options = properties.get("spark.driver.extraJavaOptions", "")
+        logging = f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
+        properties["spark.driver.extraJavaOptions"] = f"{options} {logging}".strip()
     return properties
 
 

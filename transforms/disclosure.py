@@ -105,7 +105,10 @@ def noised(counts: DataFrame) -> DataFrame:
     A frame is drawn anew at every action, and the average of a few draws is the truth: write the
     result once and read it from there.
     """
-    return counts.select("product", "measure", "keys", "sigma", "units").mapInArrow(_draw, _NOISY)
+    tasks = counts.sparkSession.sparkContext.defaultParallelism
+    columns = counts.select("product", "measure", "keys", "sigma", "units")
+    # A task starts Python anew, which takes longer than drawing for ten thousand cells.
+    return columns.coalesce(tasks).mapInArrow(_draw, _NOISY)
 
 
 def _draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
