@@ -10,9 +10,10 @@ stored is never drawn again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from math import fsum
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -64,13 +65,13 @@ class Entry:
 
 def newest(night: Night) -> Entry | None:
     """The day's newest release, open or closed."""
-    entries = _entries(night, _of_day(night.day.date, participants=False))
+    entries = _entries(_of_day(night, night.day.date, participants=False))
     return max(entries, key=lambda entry: _number(entry.release_id), default=None)
 
 
 def entry_of(night: Night, release_id: str) -> Entry:
     """A release that is in the ledger."""
-    [entry] = _entries(night, F.col("release_id") == F.lit(release_id))
+    [entry] = _entries(_of(night, release_id))
     return entry
 
 
@@ -97,7 +98,7 @@ def open_or_next(night: Night) -> Entry:
 def participants_entry(night: Night) -> Entry:
     """The month's release of who takes part: the one in the ledger, or one to be claimed."""
     month = night.day.first_of_month.date
-    for entry in _entries(night, _of_day(month, participants=True)):
+    for entry in _entries(_of_day(night, month, participants=True)):
         return entry
     rules = night.settings.privacy.participation
     spent = {PARTICIPANTS: rules.rho} | (
@@ -112,7 +113,7 @@ def claim(night: Night, entry: Entry) -> None:
 
     A claim that is in the ledger already stays as it is.
     """
-    if _is_claimed(night, entry):
+    if _of(night, entry.release_id):
         return
     _must_be_affordable(night, entry)
     for one in entry.calibrations:
@@ -174,7 +175,7 @@ def close(night: Night, entry: Entry) -> Entry:
             F.count(F.when(~passes, F.lit(1))).alias("suppressed"),
         )
     )
-    lines = _rows(night, F.col("release_id") == F.lit(entry.release_id))
+    lines = night.store.read(RELEASES).where(F.col("release_id") == F.lit(entry.release_id))
     closed = lines.drop("rows", "suppressed").join(sizes, on=["product", "measure"], how="left")
     night.store.replace(RELEASES, closed, release_id=entry.release_id)
     return replace(entry, is_closed=True)
@@ -185,17 +186,21 @@ def is_nightly() -> Column:
     return F.col("product") != F.lit(PARTICIPANTS.product)
 
 
-def _of_day(day: date, *, participants: bool) -> Column:
-    return (F.col("day") == F.lit(day)) & (~is_nightly() if participants else is_nightly())
+def _of_day(night: Night, day: date, *, participants: bool) -> list[Row]:
+    return [
+        row
+        for row in night.store.rows(RELEASES)
+        if row.day == day and (row["product"] == PARTICIPANTS.product) == participants
+    ]
 
 
-def _rows(night: Night, condition: Column) -> DataFrame:
-    return night.store.read(RELEASES).where(condition)
+def _of(night: Night, release_id: str) -> list[Row]:
+    return [row for row in night.store.rows(RELEASES) if row.release_id == release_id]
 
 
-def _entries(night: Night, condition: Column) -> list[Entry]:
+def _entries(lines: Iterable[Row]) -> list[Entry]:
     by_id: dict[str, list[Row]] = {}
-    for row in _rows(night, condition).collect():
+    for row in lines:
         by_id.setdefault(row.release_id, []).append(row)
     return [
         Entry(
@@ -213,10 +218,6 @@ def _entries(night: Night, condition: Column) -> list[Entry]:
     ]
 
 
-def _is_claimed(night: Night, entry: Entry) -> bool:
-    return not _rows(night, F.col("release_id") == F.lit(entry.release_id)).isEmpty()
-
-
 def _is_of_participants(entry: Entry) -> bool:
     return all(one.measure in MONTHLY for one in entry.calibrations)
 
@@ -230,8 +231,8 @@ def _must_be_affordable(night: Night, entry: Entry) -> None:
     participants = _is_of_participants(entry)
     privacy = night.settings.privacy
     cap = privacy.participation.rho_cap if participants else privacy.rho_cap
-    spent = _rows(night, _of_day(entry.day, participants=participants)).agg(F.sum("rho")).first()
-    left = Budget(cap, float(spent[0] or 0.0) if spent else 0.0)
+    spent = fsum(row.rho for row in _of_day(night, entry.day, participants=participants))
+    left = Budget(cap, spent)
     for calibration in entry.calibrations:
         left = left.spend(calibration.rho, on=calibration.measure.full_name)
 

@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -70,6 +69,10 @@ class Store:
     spark: SparkSession
     restricted: str
     published: str
+    _read: dict[str, tuple[int, list[Row]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Small tables as they were when they were last read, with their version then."""
 
     def path(self, table: Table) -> str:
         root = self.published if table.root == "published" else self.restricted
@@ -105,19 +108,28 @@ class Store:
             return self.spark.createDataFrame([], _nullable(table.schema))
         return self.spark.read.format("delta").load(self.path(table))
 
+    def rows(self, table: Table) -> list[Row]:
+        """All rows of a small table, read again only when it has changed."""
+        version = self.version(table)
+        if self._read.get(table.name, (None, []))[0] != version:
+            self._read[table.name] = version, self.read(table).collect()
+        return self._read[table.name][1]
+
     def filled(self, tables: Iterable[Table]) -> set[str]:
-        """Names of those that hold a row, in one query."""
-        some = [
-            self.read(table).limit(1).select(F.lit(table.name).alias("name")) for table in tables
-        ]
-        return {row.name for row in reduce(DataFrame.unionByName, some).collect()}
+        """Names of those that hold a row."""
+        there = (table for table in tables if self.exists(table))
+        return {table.name for table in there if self._snapshot(table).numOfFiles()}
 
     def version(self, table: Table) -> int:
         """Newest Delta version, -1 for a table that does not exist yet."""
-        if not self.exists(table):
-            return -1
-        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
-        return int(history.select("version").first()["version"])
+        return int(self._snapshot(table).version()) if self.exists(table) else -1
+
+    def _snapshot(self, table: Table) -> Any:
+        """Delta's own view of the table as it is now; no query is run where it has one already."""
+        jvm: Any = self.spark._jvm
+        logs, nothing = jvm.org.apache.spark.sql.delta.DeltaLog, jvm.scala.Option.empty()
+        log = logs.forTable(self.spark._jsparkSession, self.path(table))
+        return log.update(False, nothing, nothing)
 
     def replace(self, table: Table, frame: DataFrame, **where: date | str) -> None:
         """Rows whose columns equal `where` become `frame`; without `where`, all rows do."""

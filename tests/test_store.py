@@ -22,9 +22,11 @@ from transforms.errors import Failed
 from transforms.tables import (
     CONSENT_PERIODS,
     NIGHTLY_PRODUCTS,
+    QUALITY,
     REFERENCE_CELL_ZONES,
     REJECTED,
     REWARDS_LEDGER,
+    RUNS,
     TABLES,
     VISITS,
     Product,
@@ -125,6 +127,30 @@ def test_a_table_that_is_not_there_has_no_rows_and_no_version(store: Store) -> N
 
 
 # ------------------------------------------------------------------------- replace, merge, delete
+
+
+def test_small_tables_are_read_again_when_anybody_changed_them_and_only_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(by: Store, reason: str) -> None:
+        by.append(REJECTED, rejections(by, SATURDAY, {reason: 1}))
+
+    assert store.rows(REJECTED) == []
+    write(store, "no_id")
+    assert [row.reason for row in store.rows(REJECTED)] == ["no_id"]
+    write(Store(store.spark, store.restricted, store.published), "no_time")
+    assert sorted(row.reason for row in store.rows(REJECTED)) == ["no_id", "no_time"]
+    monkeypatch.setattr(Store, "read", None)
+    assert len(store.rows(REJECTED)) == 2
+
+
+def test_only_tables_with_a_row_are_filled(store: Store) -> None:
+    store.create([REJECTED, RUNS])
+    assert store.filled([REJECTED, RUNS, QUALITY]) == set()
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    assert store.filled([REJECTED, RUNS, QUALITY]) == {REJECTED.name}
+    store.delete(REJECTED, day=SATURDAY)
+    assert store.filled([REJECTED, RUNS, QUALITY]) == set()
 
 
 def test_replacing_a_day_leaves_the_other_days_alone(store: Store) -> None:
