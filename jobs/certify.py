@@ -21,7 +21,6 @@ from transforms.tables import (
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
     DECISIONS,
-    RELEASES,
     SUBSCRIBERS_SEEN,
     VISITS,
 )
@@ -95,13 +94,13 @@ def wrongly_counted(night: Night) -> int:
 
 def chain(night: Night) -> list[Certificate]:
     """All certificates there are, in any order."""
-    return [_certificate(row) for row in night.store.read(CONSENT_CERTIFICATES).collect()]
+    return [_certificate(row) for row in night.store.rows(CONSENT_CERTIFICATES)]
 
 
 def faults(night: Night, chain: Sequence[Certificate]) -> list[str]:
     """What is wrong with the chain by itself and against the privacy ledger, in words."""
     spent: dict[str, list[tuple[str, float, int, float]]] = {}
-    for row in night.store.read(RELEASES).where(releases.is_nightly()).collect():
+    for row in releases.lines(night):
         line = (f"{row['product']}.{row.measure}", row.rho, row.l0, row.sigma)
         spent.setdefault(row.release_id, []).append(line)
     ledger = {release_id: certificates.spends(lines) for release_id, lines in spent.items()}

@@ -243,7 +243,6 @@ def _store_visits(night: Night, accepted: DataFrame, cells: DataFrame, packing: 
         _open_hours(night),
         packing=packing,
         rules=rules,
-        day_start=night.day.start,
         day_end=night.day.end,
     )
     areas = network.sound(night.landing.judged_residents())

@@ -72,8 +72,7 @@ class Landing:
             if not found:
                 missing.append(path)
                 continue
-            rows = self._frame("events", source, path, tables.EVENTS)
-            parts.append(rows.withColumn("folder_date", F.lit(folder_date)))
+            parts.append(self._events_in(path, folder_date))
             files += [file.path_and_bytes for file in found]
         return Events(reduce(DataFrame.unionByName, parts), files, missing)
 
@@ -81,14 +80,17 @@ class Landing:
         """Rows of the first files of the day's own folder, with `folder_date`: one file, or as many
         as are not larger than `most_bytes` together.
         """
-        source = self.settings.inputs.events
-        path = self._path(source, day)
+        path = self._path(self.settings.inputs.events, day)
         found = self.files(path) or []
         ends = accumulate(file.bytes for file in found)
-        few = [file.path for file, end in zip(found, ends, strict=True) if end <= most_bytes]
-        first = few or [file.path for file in found[:1]]
-        rows = self._frame("events", source, path, tables.EVENTS, files=first)
-        return rows.withColumn("folder_date", F.lit(day))
+        several = sum(end <= most_bytes for end in ends)
+        return self._events_in(path, day, files=[file.path for file in found[: max(several, 1)]])
+
+    def _events_in(self, path: str, folder_date: date, *, files: Sequence[str] = ()) -> DataFrame:
+        """Rows of one folder, or of some of its files, with `folder_date`."""
+        source = self.settings.inputs.events
+        rows = self._frame("events", source, path, tables.EVENTS, files=files)
+        return rows.withColumn("folder_date", F.lit(folder_date))
 
     def rows(
         self,

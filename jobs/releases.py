@@ -175,8 +175,8 @@ def close(night: Night, entry: Entry) -> Entry:
             F.count(F.when(~passes, F.lit(1))).alias("suppressed"),
         )
     )
-    lines = night.store.read(RELEASES).where(F.col("release_id") == F.lit(entry.release_id))
-    closed = lines.drop("rows", "suppressed").join(sizes, on=["product", "measure"], how="left")
+    claimed = night.store.read(RELEASES).where(F.col("release_id") == F.lit(entry.release_id))
+    closed = claimed.drop("rows", "suppressed").join(sizes, on=["product", "measure"], how="left")
     night.store.replace(RELEASES, closed, release_id=entry.release_id)
     return replace(entry, is_closed=True)
 
@@ -186,21 +186,26 @@ def is_nightly() -> Column:
     return F.col("product") != F.lit(PARTICIPANTS.product)
 
 
-def _of_day(night: Night, day: date, *, participants: bool) -> list[Row]:
+def lines(night: Night, *, participants: bool = False) -> list[Row]:
+    """The ledger's lines of all nights, or of who takes part."""
     return [
         row
         for row in night.store.rows(RELEASES)
-        if row.day == day and (row["product"] == PARTICIPANTS.product) == participants
+        if (row["product"] == PARTICIPANTS.product) == participants
     ]
+
+
+def _of_day(night: Night, day: date, *, participants: bool) -> list[Row]:
+    return [row for row in lines(night, participants=participants) if row.day == day]
 
 
 def _of(night: Night, release_id: str) -> list[Row]:
     return [row for row in night.store.rows(RELEASES) if row.release_id == release_id]
 
 
-def _entries(lines: Iterable[Row]) -> list[Entry]:
+def _entries(rows_of_ledger: Iterable[Row]) -> list[Entry]:
     by_id: dict[str, list[Row]] = {}
-    for row in lines:
+    for row in rows_of_ledger:
         by_id.setdefault(row.release_id, []).append(row)
     return [
         Entry(

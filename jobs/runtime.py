@@ -41,6 +41,7 @@ warnings.filterwarnings("ignore", _REMARK)
 
 RESTATE = {"restate": "publish a published night anew, from what its privacy budget has left"}
 
+PARTITIONS = "spark.sql.shuffle.partitions"
 ESSENTIALS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -213,9 +214,6 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     os.environ.setdefault("PYTHONWARNINGS", f"ignore:{_REMARK}")  # what workers start with
     given = _given_to_spark_submit()
     wanted = {**_profile(settings.spark.profile, conf), **settings.spark.conf}
-    if wanted.get("spark.master", "").startswith("local"):
-        # A task takes longer to start than a small table to be worked on: no more than run at once.
-        wanted.setdefault("spark.sql.shuffle.partitions", str(len(os.sched_getaffinity(0))))
     builder = SparkSession.builder.appName(f"footfall {name}")
     for key, value in wanted.items():
         if not given.contains(key):
@@ -225,6 +223,9 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     spark = builder.getOrCreate()
     on_one_machine = str(spark.sparkContext.master).startswith("local")
     spark.sparkContext.setLogLevel("OFF" if on_one_machine else "ERROR")
+    if on_one_machine and PARTITIONS not in wanted and not given.contains(PARTITIONS):
+        # A task takes longer to start than a small table to be worked on: no more than run at once.
+        spark.conf.set(PARTITIONS, spark.sparkContext.defaultParallelism)
     return spark
 
 

@@ -6,7 +6,6 @@ import sys
 from dataclasses import fields
 from datetime import date, timedelta
 
-from pyspark.sql import functions as F
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +25,7 @@ _MEASURES = [measure.full_name for measure in MEASURES]
 def show_budget(night: Night) -> None:
     """Prints the ledger's figures. Raises `Failed` for an empty one, or one over its cap."""
     ledger, privacy = read_ledger(night), night.settings.privacy
-    if not ledger.entries and night.store.read(RELEASES).isEmpty():
+    if not ledger.entries and not night.store.rows(RELEASES):
         raise Failed(
             "ledger ops.releases",
             found="no release at all",
@@ -41,16 +40,10 @@ def show_budget(night: Night) -> None:
 
 def read_ledger(night: Night) -> Ledger:
     """Entries of the longest window that ends with the night's day."""
-    day = F.col("day")
     first = night.day.date - timedelta(days=max(WINDOWS) - 1)
     names = [field.name for field in fields(Entry)]
-    rows = (
-        night.store.read(RELEASES)
-        .where((day >= F.lit(first)) & (day <= F.lit(night.day.date)))
-        .select(*names)
-        .collect()
-    )
-    return Ledger(tuple(Entry(**row.asDict()) for row in rows))
+    rows = (row for row in night.store.rows(RELEASES) if first <= row.day <= night.day.date)
+    return Ledger(tuple(Entry(**{name: row[name] for name in names}) for row in rows))
 
 
 def must_be_within_caps(ledger: Ledger, privacy: Privacy) -> None:

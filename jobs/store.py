@@ -111,9 +111,11 @@ class Store:
     def rows(self, table: Table) -> list[Row]:
         """All rows of a small table, read again only when it has changed."""
         version = self.version(table)
-        if self._read.get(table.name, (None, []))[0] != version:
-            self._read[table.name] = version, self.read(table).collect()
-        return self._read[table.name][1]
+        known, rows = self._read.get(table.name, (None, []))
+        if known != version:
+            rows = self.read(table).collect()
+            self._read[table.name] = version, rows
+        return rows
 
     def filled(self, tables: Iterable[Table]) -> set[str]:
         """Names of those that hold a row."""
@@ -126,10 +128,19 @@ class Store:
 
     def _snapshot(self, table: Table) -> Any:
         """Delta's own view of the table as it is now; no query is run where it has one already."""
-        jvm: Any = self.spark._jvm
-        logs, nothing = jvm.org.apache.spark.sql.delta.DeltaLog, jvm.scala.Option.empty()
-        log = logs.forTable(self.spark._jsparkSession, self.path(table))
-        return log.update(False, nothing, nothing)
+        nothing = self._jvm.scala.Option.empty()
+        return self._log(self.path(table)).update(False, nothing, nothing)
+
+    def _log(self, path: str) -> Any:
+        return self._logs.forTable(self.spark._jsparkSession, path)
+
+    @property
+    def _logs(self) -> Any:
+        return self._jvm.org.apache.spark.sql.delta.DeltaLog
+
+    @property
+    def _jvm(self) -> Any:
+        return self.spark._jvm
 
     def replace(self, table: Table, frame: DataFrame, **where: date | str) -> None:
         """Rows whose columns equal `where` become `frame`; without `where`, all rows do."""
@@ -305,14 +316,13 @@ class Store:
         older = [file for file, version in versions.items() if version < newest]
         if not older:
             return
-        logs: Any = self.spark._jvm.org.apache.spark.sql.delta.DeltaLog  # type: ignore[union-attr]
-        logs.clearCache()
-        logs.forTable(self.spark._jsparkSession, folder.removesuffix("/_delta_log")).checkpoint()
+        self._logs.clearCache()
+        self._log(folder.removesuffix("/_delta_log")).checkpoint()
         whole = f"{newest:020}.checkpoint"
         if not any(file.name.startswith(whole) for file in self._files(folder)):
             raise RuntimeError(f"no checkpoint {whole} was written")
         self._remove(older)
-        logs.clearCache()
+        self._logs.clearCache()
 
     def stale_files(self, table: Table) -> list[StoredFile]:
         """Files of the table that its present version does not need, outside Delta's log."""
@@ -366,8 +376,7 @@ class Store:
         return found
 
     def _hadoop_path(self, path: str) -> Any:
-        jvm: Any = self.spark._jvm
-        return jvm.org.apache.hadoop.fs.Path(path)
+        return self._jvm.org.apache.hadoop.fs.Path(path)
 
     def _system(self, path: str) -> Any:
         return self._hadoop_path(path).getFileSystem(self.spark._jsc.hadoopConfiguration())

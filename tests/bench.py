@@ -24,12 +24,11 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from multiprocessing import get_context
@@ -37,6 +36,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -47,12 +47,13 @@ from jobs import make_world
 from jobs.runtime import load_settings, night_of, spark_session
 from tests.agreement import assert_agrees
 from tests.oracle import Exact, exact_night
-from tests.submitted_night import PROJECT, environment
+from tests.submitted_night import PROJECT, environment, watching
 
 DAY = date(2026, 11, 21)
 EVENTS_PER_SUBSCRIBER = 94
 CENTRES = 26
 SHARE_OF_ONE_CELL = SHARE_OF_ONE_SUBSCRIBER = 0.05
+WRITTEN = ("restricted", "published", "reports")
 STEP = re.compile(r"^  (\S.{0,17}?)\s+(\d+\.\d) s   ", re.MULTILINE)
 HEAVY_S = 1.0
 """Stages whose tasks take less, all together, are not told apart."""
@@ -170,31 +171,29 @@ def skew(landing: Path, *, events: int) -> None:
 
 def whole_night(folder: Path, *, log: bool) -> Ran:
     """One night in a fresh warehouse, in a process of its own."""
-    for name in ("restricted", "published", "reports", "log"):
-        if log or name != "log":
-            shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "log").mkdir(exist_ok=True)
+    for name in WRITTEN:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if log:
+        shutil.rmtree(folder / "log", ignore_errors=True)
+        (folder / "log").mkdir()
     conf = overlay(folder, log=log)
     command = [sys.executable, "-m", "jobs.run_night", "--conf", str(conf), "--day", str(DAY)]
     began = time.perf_counter()
-    with (
-        subprocess.Popen(
-            command, cwd=PROJECT, env=environment(), stdout=subprocess.PIPE, text=True
-        ) as night,
-        memory_of_java(night.pid) as peak,
-    ):
-        output, _ = night.communicate()
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as night:
+        memory = MemoryOfJava(night.pid)
+        with watching(memory.look, every_s=0.5):
+            output, _ = night.communicate()
     if night.returncode:
         print(output)
         raise SystemExit(night.returncode)
     steps = {name: float(seconds) for name, seconds in STEP.findall(output)}
-    return Ran(time.perf_counter() - began, steps, peak[0] / 1024)
+    return Ran(time.perf_counter() - began, steps, memory.peak_kib / 1024)
 
 
 def overlay(folder: Path, *, log: bool) -> Path:
-    paths = {"landing": "world/landing"} | {
-        name: name for name in ("restricted", "published", "reports")
-    }
+    paths = {"landing": "world/landing"} | {name: name for name in WRITTEN}
     lines = ["[paths]", *(f'{name} = "{folder / path}"' for name, path in paths.items())]
     if log:
         lines += ["[spark.conf]", '"spark.eventLog.enabled" = "true"']
@@ -203,40 +202,24 @@ def overlay(folder: Path, *, log: bool) -> Path:
         lines += ['"spark.eventLog.compress" = "false"']
     conf = folder / "bench.toml"
     conf.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for file in ("base.toml", "spark-local.conf", "log4j2.properties"):
-        shutil.copy(PROJECT / "conf" / file, folder / file)
     return conf
 
 
-@contextmanager
-def memory_of_java(pid: int) -> Iterator[list[float]]:
-    """The most resident memory of a Java process below `pid`, in KiB, once the context is left."""
-    most, over = [0.0], threading.Event()
+@dataclass
+class MemoryOfJava:
+    """The most resident memory of a Java process below `pid`."""
 
-    def look() -> None:
-        while not over.wait(0.5):
-            for one in descendants(pid):
-                with suppress(OSError):
-                    status = Path(f"/proc/{one}/status").read_text(encoding="utf-8")
-                    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-                    if found and status.startswith("Name:\tjava"):
-                        most[0] = max(most[0], float(found[1]))
+    pid: int
+    peak_kib: float = 0.0
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield most
-    finally:
-        over.set()
-        looking.join()
-
-
-def descendants(pid: int) -> Iterator[int]:
-    with suppress(OSError):
-        for file in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in map(int, file.read_text(encoding="utf-8").split()):
-                yield child
-                yield from descendants(child)
+    def look(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with suppress(OSError, psutil.NoSuchProcess):
+                    if process.name() == "java":
+                        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+                        self.peak_kib = max(self.peak_kib, float(found[1]) if found else 0.0)
 
 
 def stages(log: Path) -> list[Stage]:

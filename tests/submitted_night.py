@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,14 +98,15 @@ class Watch:
 
 
 @contextmanager
-def watching(watch: Watch, *, every_s: float = 0.1) -> Iterator[None]:
+def watching(look: Callable[[], None], *, every_s: float = 0.1) -> Iterator[None]:
+    """Looks again and again, in a thread of its own, for as long as the context lasts."""
     over = threading.Event()
 
-    def look() -> None:
+    def go_on_looking() -> None:
         while not over.wait(every_s):
-            watch.look()
+            look()
 
-    looking = threading.Thread(target=look)
+    looking = threading.Thread(target=go_on_looking)
     looking.start()
     try:
         yield
@@ -181,7 +182,7 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         *("--restricted", "../restricted", "--published", "../published"),
     ]
     watch = Watch(root / "restricted/keys", (root / "local", root / "tmp"), root / "kept")
-    with watching(watch):
+    with watching(watch.look):
         done = ended(command, cwd=root / "work", timeout_s=timeout_s, TMPDIR=str(root / "tmp"))
     (root / "output/stdout").write_text(done.stdout)
     (root / "output/stderr").write_text(done.stderr)

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from transforms import events
 from transforms.packing import Packing, numbered
@@ -29,8 +28,3 @@ def gathered(rows: DataFrame, cells: DataFrame, *, day_start: datetime) -> Gathe
         events.by_subscriber, packing=packing, partitions=2
     )
     return Gathered(days, known, packing)
-
-
-def of_accepted(found: Gathered) -> DataFrame:
-    """Of rows that are all of people who take part. -> subscriber_id, events."""
-    return found.days.where(F.col("outcome").isNull()).select("subscriber_id", "events")

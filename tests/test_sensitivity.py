@@ -31,11 +31,12 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.detect_visits import rules_of
-from tests.subscriber_days import gathered, of_accepted
+from tests.subscriber_days import gathered
 from transforms import disclosure, metrics, visits
 from transforms.budget import Calibration, calibrated
 from transforms.days import LocalDay
 from transforms.disclosure import UNITS
+from transforms.events import accepted
 from transforms.pseudonyms import pseudonymised
 from transforms.settings import settings_from
 from transforms.tables import ELSEWHERE, MEASURES
@@ -311,18 +312,17 @@ def _visits_of_day(
     rules = rules_of(SETTINGS.visits)
     found = gathered(events, cells, day_start=day.start)
     stays = visits.stays(
-        of_accepted(found),
+        accepted(found.days),
         found.cells,
         cell_zones,
         cell_reach,
         events.sparkSession.createDataFrame([], visits.OPEN_HOURS),
         packing=found.packing,
         rules=rules,
-        day_start=day.start,
         day_end=day.end,
     )
     homes = visits.homes(
-        of_accepted(found), found.cells, areas, packing=found.packing, night_ends=day.night_ends
+        accepted(found.days), found.cells, areas, packing=found.packing, night_ends=day.night_ends
     )
     pseudonymous = (
         visits.with_home(stays, homes)

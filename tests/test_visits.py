@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
-from tests.subscriber_days import gathered, of_accepted
+from tests.subscriber_days import gathered
 from transforms import visits
 from transforms.days import LocalDay
+from transforms.events import accepted
 from transforms.visits import Rules
 
 MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
@@ -76,17 +77,15 @@ def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict
         *(event[1] for several in by_subscriber.values() for event in several),
     }
     cells = spark.createDataFrame([(cell,) for cell in sorted(named)], "cell_id string")
-    day_start = DAY_START.replace(tzinfo=UTC)
-    found_events = gathered(events, cells, day_start=day_start)
+    found_events = gathered(events, cells, day_start=DAY_START.replace(tzinfo=UTC))
     stays = visits.stays(
-        of_accepted(found_events),
+        accepted(found_events.days),
         found_events.cells,
         spark.createDataFrame(told, "cell_id string, zone_id string, probability double"),
         spark.createDataFrame(heard, "cell_id string, zone_id string"),
         spark.createDataFrame(hours, visits.OPEN_HOURS),
         packing=found_events.packing,
         rules=RULES,
-        day_start=day_start,
         day_end=DAY_END.replace(tzinfo=UTC),
     )
     found: dict[str, set[Stay]] = {who: set() for who in by_subscriber}
@@ -433,7 +432,7 @@ def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]], day: date)
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
     areas = spark.createDataFrame([(area,) for area in with_residents], "area string")
     return visits.homes(
-        of_accepted(found),
+        accepted(found.days),
         found.cells,
         areas,
         packing=found.packing,
@@ -472,7 +471,7 @@ def test_the_night_ends_at_six_local_also_when_the_clocks_change(
         for clock, cell in CLOCKS_CHANGE[day]
     ]
     [row] = homes(spark, rows, day).collect()
-    assert row.home_cell == "cell a"
+    assert (row.home_cell, row.home_area) == ("cell a", AREAS["cell a"])
 
 
 def test_who_was_silent_at_night_lives_nobody_knows_where(spark: SparkSession) -> None:

@@ -24,11 +24,11 @@ class LocalDay:
 
     @property
     def start(self) -> datetime:
-        return _midnight(self.date, self.timezone)
+        return _instant(self.date, time.min, self.timezone)
 
     @property
     def end(self) -> datetime:
-        return _midnight(self.date + timedelta(days=1), self.timezone)
+        return _instant(self.date + timedelta(days=1), time.min, self.timezone)
 
     @property
     def hours(self) -> tuple[datetime, ...]:
@@ -39,8 +39,7 @@ class LocalDay:
     @property
     def night_ends(self) -> datetime:
         """Six o'clock, in UTC: before that people are at home."""
-        six = datetime.combine(self.date, time(6), tzinfo=self.timezone)
-        return six.astimezone(UTC)
+        return _instant(self.date, time(6), self.timezone)
 
     @property
     def first_of_month(self) -> LocalDay:
@@ -83,5 +82,5 @@ class Month:
         return f"{self.first:%Y-%m}"
 
 
-def _midnight(day: date, timezone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=timezone).astimezone(UTC)
+def _instant(day: date, clock: time, timezone: ZoneInfo) -> datetime:
+    return datetime.combine(day, clock, tzinfo=timezone).astimezone(UTC)

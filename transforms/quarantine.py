@@ -39,8 +39,8 @@ def sample(
 def _events_of(days: DataFrame, events: Column, most: int, *, reason: str) -> DataFrame:
     """-> reason, subscriber_id, event; of each subscriber no more than are looked for in all."""
     first = F.slice(events, F.lit(1), F.lit(most))
-    return days.select(F.lit(reason).alias("reason"), "subscriber_id", F.explode(first)).toDF(
-        "reason", "subscriber_id", "event"
+    return days.select(
+        F.lit(reason).alias("reason"), "subscriber_id", F.explode(first).alias("event")
     )
 
 

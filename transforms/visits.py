@@ -49,7 +49,6 @@ def stays(
     *,
     packing: Packing,
     rules: Rules,
-    day_start: datetime,
     day_end: datetime,
 ) -> DataFrame:
     """Where each subscriber stayed, from when to when, and how probably.
@@ -57,7 +56,7 @@ def stays(
     subscriber_days: subscriber_id, events (packed, in order, each once), the rows of a subscriber
     in one partition; cells: cell_id, number; cell_zones: cell_id, zone_id, probability;
     cell_reach: cell_id, zone_id; open_hours: zone_id, open (from, to), of the zones of which it is
-    known when they are open; the local day is [day_start, day_end), UTC.
+    known when they are open; day_end: where the packing's local day ends, UTC.
     -> subscriber_id, zone_id, arrived_at, left_at, dwell_s, presence.
 
     An event at a cell that tells of a zone is a *sighting* there. One at a cell that only reaches
@@ -82,7 +81,7 @@ def stays(
         .transform(_runs, max_gap_s=rules.max_gap_s)
         .where(F.col("sightings") >= F.lit(rules.min_share) * F.col("heard"))
         .join(F.broadcast(open_hours), on="zone_id", how="left")
-        .transform(_reaching, rules=rules, day_start=day_start, day_end=day_end)
+        .transform(_reaching, rules=rules, day_start=packing.day_start, day_end=day_end)
     )
 
 
@@ -108,7 +107,8 @@ def _heard(
     it was and when the events before and after it were (microseconds; long ago where there are none
     and in a long time), and the instant of a sighting, and of one that is a crossing.
     """
-    event, at = F.col("event"), F.col("at")
+    event = F.col("event")
+    at = packing.instant_us(event)
     seen_at = F.when(F.col("probability").isNotNull(), at)
 
     def neighbour(steps: int, none: int) -> Column:
@@ -123,14 +123,13 @@ def _heard(
             "subscriber_id",
             "zone_id",
             "position",
-            packing.instant_us(event).alias("at"),
+            at.alias("at"),
             neighbour(-1, _LONG_AGO).alias("before"),
             neighbour(+1, _IN_A_LONG_TIME).alias("after"),
             "probability",
-            packing.is_of_type(event, crossings).alias("crosses"),
+            seen_at.alias("seen_at"),
+            F.when(packing.is_of_type(event, crossings), seen_at).alias("crossed_at"),
         )
-        .withColumn("seen_at", seen_at)
-        .withColumn("crossed_at", F.when(F.col("crosses"), seen_at))
     )
 
 
