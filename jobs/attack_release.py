@@ -32,6 +32,7 @@ from jobs import releases
 from jobs.attacks import neighbours
 from jobs.attacks.scenarios import ATTACKS
 from jobs.attacks.scene import LONG, QUICK, Attacked, Effort, Outcome, Scene
+from jobs.frames import local_frame
 from jobs.render_report import render_report
 from jobs.runtime import Night, run_job
 from transforms import tables
@@ -203,7 +204,7 @@ def _store(night: Night, findings: Findings) -> None:
             tables.ATTACK_VIEWS, (attacked.unprotected, attacked.release), strict=True
         )
     ]
-    frame = night.spark.createDataFrame(rows, tables.ATTACKS.schema)
+    frame = local_frame(night.spark, rows, tables.ATTACKS.schema)
     night.store.replace(tables.ATTACKS, frame, release_id=release_id)
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs import objections, quality, releases
 from jobs.detect_visits import subscribers_of
+from jobs.frames import local_frame
 from jobs.releases import Entry
 from jobs.runtime import Night
 from transforms import certificates, consent, pseudonyms, recount
@@ -70,7 +71,7 @@ def certify(night: Night, entry: Entry) -> Certificate:
         longest_wait_h=waits.longest_h,
         issued_at=issued_at,
     ).sealed(after=before)
-    frame = night.spark.createDataFrame([asdict(certificate)], CONSENT_CERTIFICATES.schema)
+    frame = local_frame(night.spark, [asdict(certificate)], CONSENT_CERTIFICATES.schema)
     night.store.append(CONSENT_CERTIFICATES, frame, once=certificate.hash)
     _examine_waits(night, certificate)
     return certificate
@@ -204,7 +205,7 @@ def _waits(night: Night, before: Certificate | None, *, until: datetime) -> Wait
 def _examine_waits(night: Night, certificate: Certificate) -> None:
     """Kept as a finding: to hold the release back would not make anybody's wait shorter."""
     profile = (certificate.longest_wait_h, certificate.share_in_time)
-    frame = night.spark.createDataFrame([profile], quality.WAITS)
+    frame = local_frame(night.spark, [profile], quality.WAITS)
     quality.record(
         night,
         quality.examined(

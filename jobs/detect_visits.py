@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import objections, quality
+from jobs.frames import local_frame
 from jobs.ingest_reference import stored_zones
 from jobs.landing import Events, readable
 from jobs.runtime import Night, compiled, run_job
@@ -185,7 +186,7 @@ def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events)
         if row.outcome not in events.OF_THE_ROW
     ]
     for table, rows in ((REJECTED, rejected), (SUBSCRIBERS_SEEN, seen)):
-        night.store.replace(table, night.spark.createDataFrame(rows, table.schema), day=day)
+        night.store.replace(table, local_frame(night.spark, rows, table.schema), day=day)
     return accounting
 
 
@@ -223,7 +224,7 @@ def _examine_events(
         night.day.start.timestamp() - first if first else None,
         last - night.day.end.timestamp() if last else None,
     )
-    frame = night.spark.createDataFrame([profile], quality.PROFILE)
+    frame = local_frame(night.spark, [profile], quality.PROFILE)
     gates = quality.profile_expectations(night.settings.quality)
     quality.record(
         night,
@@ -267,7 +268,7 @@ def _open_hours(night: Night) -> DataFrame:
         zone.zone_id: open_intervals(zone.opening_hours, night.day) for zone in stored_zones(night)
     }
     rows = [(zone_id, hours) for zone_id, hours in known.items() if hours is not None]
-    return night.spark.createDataFrame(rows, visits.OPEN_HOURS)
+    return local_frame(night.spark, rows, visits.OPEN_HOURS)
 
 
 def rules_of(chosen: Visits) -> visits.Rules:

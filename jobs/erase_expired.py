@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs import quality
 from jobs.erase_subscribers import finish_pending
+from jobs.frames import local_frame
 from jobs.keys import key_store, left_behind
 from jobs.quality import Finding
 from jobs.runtime import Night, run_job
@@ -76,7 +77,7 @@ def erase_expired(night: Night) -> str:
     gone += _destroy_keys(night)
     if gone:
         rows = [astuple(one) for one in gone]
-        night.store.append(EXPIRED, night.spark.createDataFrame(rows, EXPIRED.schema))
+        night.store.append(EXPIRED, local_frame(night.spark, rows, EXPIRED.schema))
     still_over = _over(night, {table: limits[table] for table in over})
     findings = [_finding(table, still_over.get(table)) for table in limits]
     if findings:

@@ -28,6 +28,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import objections, traces
+from jobs.frames import local_frame
 from jobs.keys import key_store
 from jobs.runtime import Night, run_job
 from transforms.errors import Failed, Refused
@@ -127,7 +128,7 @@ def _pending(night: Night) -> list[Erasure]:
 
 
 def _store(night: Night, erasure: Erasure) -> None:
-    night.store.merge(ERASURES, night.spark.createDataFrame([asdict(erasure)], ERASURES.schema))
+    night.store.merge(ERASURES, local_frame(night.spark, [asdict(erasure)], ERASURES.schema))
 
 
 # --- visits that are not released yet ----------------------------------------------------------
@@ -151,7 +152,7 @@ def _pseudonyms(night: Night, identities: list[str]) -> tuple[list[tuple[date, s
 def _remove_visits(night: Night, pseudonyms: list[tuple[date, str]]) -> dict[str, int]:
     if not pseudonyms:
         return {}
-    theirs = night.spark.createDataFrame(pseudonyms, "day date, pseudonym string")
+    theirs = local_frame(night.spark, pseudonyms, "day date, pseudonym string")
     return {VISITS.name: _remove(night, VISITS, theirs, on=("day", "pseudonym"))}
 
 
@@ -172,7 +173,7 @@ def _erase_everybody_who_objects(night: Night) -> dict[str, int]:
     everybody = reduce(DataFrame.union, [rows.select(IDENTITY) for rows in (*stored, *exported)])
     # Not a view of the tables: those who are removed from one would be missing in it.
     found = objections.objecting(night, everybody).collect()
-    theirs = night.spark.createDataFrame(found, f"{IDENTITY} string")
+    theirs = local_frame(night.spark, found, f"{IDENTITY} string")
     removed = {
         table.name: _remove(night, table, theirs, on=(IDENTITY,))
         + night.store.delete_from_exports(table, theirs, on=(IDENTITY,))

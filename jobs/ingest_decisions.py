@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import objections
+from jobs.frames import local_frame
 from jobs.landing import LandedFile, readable
 from jobs.runtime import Night, run_job
 from transforms import consent
@@ -107,7 +108,7 @@ def _as_rows(night: Night, files: Collection[LandedFile]) -> DataFrame:
     """-> file, bytes, modified_at."""
     rows = [(*file.path_and_bytes, file.modified_at) for file in files]
     columns = "file string, bytes long, modified_at timestamp"
-    return night.spark.createDataFrame(rows, columns)
+    return local_frame(night.spark, rows, columns)
 
 
 def _keep(night: Night, news: DataFrame, *, light: bool) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import geography, network
@@ -199,7 +200,7 @@ def _zone_rows(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
         )
         for zone in zones
     ]
-    return night.spark.createDataFrame(rows, REFERENCE_ZONES.schema)
+    return local_frame(night.spark, rows, REFERENCE_ZONES.schema)
 
 
 def stored_zones(night: Night) -> list[geography.Zone]:

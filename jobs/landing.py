@@ -15,6 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms import network, tables
 from transforms.errors import Failed, FootfallError
 from transforms.inputs import conformed, missing_columns
@@ -185,7 +186,7 @@ class Landing:
         """cell_id, from, to, fault; the folder may be missing."""
         rows = self.rows(tables.OUTAGES, optional=True)
         if rows is None:
-            rows = self.spark.createDataFrame([], "cell_id string, from timestamp, to timestamp")
+            rows = local_frame(self.spark, [], "cell_id string, from timestamp, to timestamp")
         return network.judged_outages(rows)
 
     def _needed(self, contract: tables.Input, *, day: date | None = None) -> DataFrame:

@@ -15,6 +15,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from jobs.keys import KeyStore, key_store
 from jobs.runtime import Night
 from transforms import pseudonyms
@@ -36,8 +37,8 @@ def make_key(night: Night) -> None:
 def enter(night: Night, fingerprints: Iterable[str]) -> None:
     """Enters the objections that are not known yet, all in one commit."""
     row = (night.now(), _mark(_key(night)()))
-    fresh = night.spark.createDataFrame(
-        [(one, *row) for one in fingerprints], CONSENT_OBJECTIONS.schema
+    fresh = local_frame(
+        night.spark, [(one, *row) for one in fingerprints], CONSENT_OBJECTIONS.schema
     )
     known = night.store.read(CONSENT_OBJECTIONS).select("fingerprint")
     unknown = fresh.join(known, on="fingerprint", how="left_anti")
@@ -51,7 +52,7 @@ def lift(night: Night, identities: Iterable[str]) -> int:
     if objections is None:
         return 0
     rows = [(fingerprint,) for fingerprint in fingerprints_of(night, identities)]
-    theirs = night.spark.createDataFrame(rows, "fingerprint string")
+    theirs = local_frame(night.spark, rows, "fingerprint string")
     lifted = objections.join(theirs, on="fingerprint", how="left_semi").count()
     if lifted:
         night.store.delete_matching(CONSENT_OBJECTIONS, theirs, on=("fingerprint",))

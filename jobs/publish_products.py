@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from jobs import releases
 from jobs.certify import certify
 from jobs.detect_visits import taking_part
+from jobs.frames import local_frame
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import stored_zones
 from jobs.releases import Entry
@@ -99,7 +100,7 @@ def _count_as_left_out(night: Night, people: Mapping[str, int]) -> None:
     number = sum(people.values())
     moved[consent.TAKING_PART] = seen.get(consent.TAKING_PART, number) - number
     rows = [(night.day.date, outcome, subscribers) for outcome, subscribers in moved.items()]
-    frame = night.spark.createDataFrame(rows, SUBSCRIBERS_SEEN.schema)
+    frame = local_frame(night.spark, rows, SUBSCRIBERS_SEEN.schema)
     night.store.merge(SUBSCRIBERS_SEEN, frame)
 
 
@@ -132,14 +133,15 @@ def _counts(night: Night, visits: DataFrame, calibrations: Iterable[Calibration]
 
 def public_pairs(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
     """Pairs whose flows are published. -> origin_zone_id, destination_zone_id."""
-    return night.spark.createDataFrame(
+    return local_frame(
+        night.spark,
         geography.zone_pairs(zones, max_pair_km=night.settings.flows.max_pair_km),
         "origin_zone_id string, destination_zone_id string",
     )
 
 
 def _column(night: Night, schema: str, values: Sequence[object]) -> DataFrame:
-    return night.spark.createDataFrame([(value,) for value in values], schema)
+    return local_frame(night.spark, [(value,) for value in values], schema)
 
 
 def _draw_participants(night: Night) -> None:
@@ -190,14 +192,14 @@ def derived_release(night: Night, entry: Entry) -> disclosure.Release:
     zones = night.of_day(REFERENCE_ZONES)
     cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     outages = network.sound(night.landing.judged_outages())
-    hours = network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours)
+    hours = _settled(network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours))
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))
     noisy_cells = releases.noisy_cells(night, entry.release_id)
     weight, area_weights = _weights(night)
     evidence = extrapolation.Evidence(
         noisy_cells=noisy_cells,
         hours_without_data=hours,
-        zones_without_data=days,
+        zones_without_data=_settled(days),
         told_indoors=frozenset(told_indoors(night)),
         weight=weight,
         area_weights=area_weights,
@@ -217,7 +219,7 @@ def derived_release(night: Night, entry: Entry) -> disclosure.Release:
 
 def _settled(frame: DataFrame) -> DataFrame:
     """The rows of a small frame that several plans are made of, computed once."""
-    return frame.sparkSession.createDataFrame(frame.collect(), frame.schema)
+    return local_frame(frame.sparkSession, frame.collect(), frame.schema)
 
 
 def told_indoors(night: Night) -> set[str]:
@@ -240,7 +242,7 @@ def _weights(night: Night) -> tuple[Weight, DataFrame]:
     share = night.settings.people.participant_share
     if share is not None:
         none = "home_area string, people_per_device double, relative_variance double"
-        return Weight(1 / share), night.spark.createDataFrame([], none)
+        return Weight(1 / share), local_frame(night.spark, [], none)
     drawn = releases.participants_entry(night)
     by_area = F.col("measure") == F.lit(PARTICIPANTS.name)
     participants = (

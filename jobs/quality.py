@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from jobs.runtime import Night
 from transforms.errors import Failed
 from transforms.settings import Consent, Quality
@@ -186,7 +187,7 @@ def record(
         )
         for finding in found
     ]
-    night.store.append(QUALITY, night.spark.createDataFrame(rows, QUALITY.schema))
+    night.store.append(QUALITY, local_frame(night.spark, rows, QUALITY.schema))
     broken = [finding for finding in found if finding.critical and not finding.success]
     if broken:
         reasons = "; ".join(

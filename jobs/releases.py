@@ -18,6 +18,7 @@ from math import fsum
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from jobs.runtime import Night
 from transforms import __version__, budget, disclosure, extrapolation
 from transforms.budget import Budget, Calibration
@@ -142,7 +143,7 @@ def claim(night: Night, entry: Entry) -> None:
         }
         for one in entry.calibrations
     ]
-    frame = night.spark.createDataFrame(rows, RELEASES.schema)
+    frame = local_frame(night.spark, rows, RELEASES.schema)
     night.store.append(RELEASES, frame, once=entry.release_id)
 
 

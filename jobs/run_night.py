@@ -18,6 +18,7 @@ from jobs import certify, releases
 from jobs.attack_release import attack_release
 from jobs.detect_visits import Accounting, detect_visits
 from jobs.erase_expired import erase_expired
+from jobs.frames import local_frame
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.publish_products import publish_products
@@ -88,7 +89,7 @@ def recorded(night: Night) -> Iterator[Run]:
             known and known.accepted,
             known and known.files,
         )
-        night.store.append(RUNS, night.spark.createDataFrame([row], RUNS.schema))
+        night.store.append(RUNS, local_frame(night.spark, [row], RUNS.schema))
 
 
 if __name__ == "__main__":

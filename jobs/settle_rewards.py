@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import objections
+from jobs.frames import local_frame
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import tell_faults
 from jobs.landing import readable
@@ -175,7 +176,7 @@ def _store_corrections(night: Night, month: Month, closed: Mapping[Month, Row]) 
     paid = night.store.read(REWARDS_CORRECTIONS).where(
         F.col("month").isin([one.first for one in closed])
     )
-    owed = [night.spark.createDataFrame([], REWARDS_CORRECTIONS.schema).drop("month", "currency")]
+    owed = [local_frame(night.spark, [], REWARDS_CORRECTIONS.schema).drop("month", "currency")]
     for past, entry in closed.items():
         if oldest.first <= past.first < month.first:
             terms = Terms(**{one.name: entry[one.name] for one in fields(Terms)})
@@ -205,7 +206,7 @@ def _dated(night: Night, rows: DataFrame, month: Month) -> DataFrame:
 
 
 def _enter(night: Night, month: Month, entry: Mapping[str, Any]) -> None:
-    frame = night.spark.createDataFrame([dict(entry)], REWARDS_MONTHS.schema)
+    frame = local_frame(night.spark, [dict(entry)], REWARDS_MONTHS.schema)
     night.store.replace(REWARDS_MONTHS, frame, month=month.first)
 
 

@@ -22,6 +22,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.frames import local_frame
 from transforms.disclosure import Release
 from transforms.errors import Failed
 from transforms.tables import Table
@@ -105,7 +106,7 @@ class Store:
     def read(self, table: Table) -> DataFrame:
         """All rows; a table that does not exist yet has none."""
         if not self.exists(table):
-            return self.spark.createDataFrame([], _nullable(table.schema))
+            return local_frame(self.spark, [], _nullable(table.schema))
         return self.spark.read.format("delta").load(self.path(table))
 
     def rows(self, table: Table) -> list[Row]:
@@ -120,7 +121,13 @@ class Store:
     def filled(self, tables: Iterable[Table]) -> set[str]:
         """Names of those that hold a row."""
         there = (table for table in tables if self.exists(table))
-        return {table.name for table in there if self._snapshot(table).numOfFiles()}
+        return {table.name for table in there if self._number_of_files(table)}
+
+    def _number_of_files(self, table: Table) -> int:
+        """As the newest commit says; counted only where that says nothing of it."""
+        snapshot = self._snapshot(table)
+        known = snapshot.numOfFilesIfKnown()
+        return int(known.get() if known.isDefined() else snapshot.numOfFiles())
 
     def version(self, table: Table) -> int:
         """Newest Delta version, -1 for a table that does not exist yet."""

@@ -13,6 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from jobs.store import Store
 from transforms.disclosure import Release
 from transforms.tables import NIGHTLY_PRODUCTS, TABLES, ZONE_HOURS, Table
@@ -271,7 +272,7 @@ def test_every_other_way_into_the_published_root_is_shut(
     spark: SparkSession, tmp_path: Path, name: str
 ) -> None:
     store = Store(spark, str(tmp_path / "restricted"), str(tmp_path / "published"))
-    frame = spark.createDataFrame([], ZONE_HOURS.table.schema)
+    frame = local_frame(spark, [], ZONE_HOURS.table.schema)
     for product in NIGHTLY_PRODUCTS:
         with pytest.raises(TypeError, match=r"only Store\.publish"):
             WRITES[name](store, product.table, frame)

@@ -19,6 +19,7 @@ from jobs.attack_release import Findings, attack_and_tell, settled
 from jobs.attacks import attackers, neighbours, readers
 from jobs.attacks.scenarios import ATTACKS
 from jobs.attacks.scene import QUICK, Attacked, Outcome, Scene
+from jobs.frames import local_frame
 from jobs.releases import noisy_cells
 from jobs.run_night import run_night
 from jobs.runtime import Night, load_settings, night_of, run_job
@@ -271,7 +272,7 @@ def test_a_key_left_behind_gives_names_to_pseudonyms(
     assert "left behind" not in keys
     night.key.make()
     ids = readers.subscriber_ids(night, most=100)
-    frame = spark.createDataFrame([(one,) for one in ids], "subscriber_id string")
+    frame = local_frame(spark, [(one,) for one in ids], "subscriber_id string")
     under_it = frame.transform(pseudonymised, read_key=night.key)
     pseudonyms = {row.pseudonym for row in under_it.collect()}
     left_behind = readers.guessable_keys(night, RELEASE)

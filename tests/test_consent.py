@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms import consent, recount
 
 
@@ -72,7 +73,7 @@ def frame(spark: SparkSession, by_subscriber: Mapping[str, Iterable[Decision]]) 
                     one.channel,
                 )
             )
-    return spark.createDataFrame(rows, SCHEMA)
+    return local_frame(spark, rows, SCHEMA)
 
 
 def periods_from(decisions: DataFrame, *, now: datetime = NOW) -> DataFrame:
@@ -96,7 +97,7 @@ def who_takes_part(
     periods: DataFrame, everybody: Iterable[str], *, default: str, start: datetime, end: datetime
 ) -> dict[str, bool]:
     spark = periods.sparkSession
-    subscribers = spark.createDataFrame([(who,) for who in everybody], "subscriber_id string")
+    subscribers = local_frame(spark, [(who,) for who in everybody], "subscriber_id string")
     rows = consent.with_taking_part(
         subscribers, periods, start=start, end=end, default=default
     ).collect()
@@ -331,7 +332,7 @@ def test_who_never_validly_decided_has_no_period(periods: DataFrame) -> None:
 
 def test_a_decision_of_nobody_is_nobody_s(spark: SparkSession) -> None:
     row = ("1", None, "opt_out", True, BEFORE, BEFORE, "web")
-    assert periods_from(spark.createDataFrame([row], SCHEMA)).collect() == []
+    assert periods_from(local_frame(spark, [row], SCHEMA)).collect() == []
 
 
 # ------------------------------------------------------------------ days of 23 and of 25 hours
@@ -461,8 +462,8 @@ def allowed_by_recount(
     decisions: DataFrame, everybody: Iterable[str], *, default: str, now: datetime = NOW
 ) -> dict[str, bool]:
     spark = decisions.sparkSession
-    subscribers = spark.createDataFrame(
-        [(who, "a brand") for who in everybody], "subscriber_id string, brand string"
+    subscribers = local_frame(
+        spark, [(who, "a brand") for who in everybody], "subscriber_id string, brand string"
     )
     first_seen = decisions.withColumn("first_seen_at", F.lit(None).cast("timestamp"))
     allowed = recount.may_contribute(

@@ -13,6 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms import disclosure
 from transforms.budget import Calibration, calibrated
 from transforms.disclosure import UNITS
@@ -34,7 +35,7 @@ Day = list[tuple[str, float]]
 
 def frame(spark: SparkSession, by_pseudonym: dict[str, Day]) -> DataFrame:
     rows = [(who, *one) for who, several in by_pseudonym.items() for one in several]
-    return spark.createDataFrame(rows, SCHEMA)
+    return local_frame(spark, rows, SCHEMA)
 
 
 def kept(contributions: DataFrame, *, l0: int) -> dict[str, list[tuple[str, int]]]:
@@ -64,7 +65,7 @@ def test_presence_is_rounded_half_up_to_64ths_and_to_one_at_least(spark: SparkSe
         1.0000001: 64,
         17.0: 64,
     }
-    rows = spark.createDataFrame([(presence,) for presence in expected], "presence double")
+    rows = local_frame(spark, [(presence,) for presence in expected], "presence double")
     found = rows.select("presence", disclosure.units(F.col("presence")).alias("units")).collect()
     assert {row.presence: row.units for row in found} == expected
 
@@ -109,11 +110,13 @@ def test_sums_add_up_what_is_kept_of_everybody(spark: SparkSession) -> None:
 
 
 def test_every_cell_of_the_domain_is_there_and_no_other(spark: SparkSession) -> None:
-    sums = spark.createDataFrame(
+    sums = local_frame(
+        spark,
         [("a", datetime(2026, 11, 23, 9, tzinfo=UTC), 640), ("gone", None, 64)],
         "zone_id string, hour_start timestamp, units long",
     )
-    domain = spark.createDataFrame(
+    domain = local_frame(
+        spark,
         [(zone, datetime(2026, 11, 23, hour, tzinfo=UTC)) for zone in "ab" for hour in (9, 10)],
         "zone_id string, hour_start timestamp",
     )

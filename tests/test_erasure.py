@@ -21,6 +21,7 @@ from jobs import erase_subscribers as erasing
 from jobs import objections
 from jobs.detect_visits import detect_visits
 from jobs.erase_subscribers import FILES, erase_subscribers, finish_pending
+from jobs.frames import local_frame
 from jobs.ingest_reference import ingest_reference
 from jobs.keys import KeyFile
 from jobs.lift_objections import lift_objections
@@ -145,8 +146,8 @@ def fill(site: Site, *tables: Table) -> None:
     for table in tables:
         everybody = [row_of(table, person) for person in EVERYBODY]
         schema = site.store.read(table).schema
-        site.store.append(table, site.night.spark.createDataFrame(everybody, schema))
-        site.store.merge(table, site.night.spark.createDataFrame(everybody[:3], schema))
+        site.store.append(table, local_frame(site.night.spark, everybody, schema))
+        site.store.merge(table, local_frame(site.night.spark, everybody[:3], schema))
 
 
 def fill_visits(site: Site) -> bytes:
@@ -158,7 +159,7 @@ def fill_visits(site: Site) -> bytes:
         for day, of_day in ((DAY, key), (DAY_BEFORE, b"a key that is destroyed"))
         for person in (ANNA, BEN)
     ]
-    site.store.append(VISITS, site.night.spark.createDataFrame(rows, VISITS.schema))
+    site.store.append(VISITS, local_frame(site.night.spark, rows, VISITS.schema))
     return key
 
 
@@ -402,8 +403,8 @@ def test_who_was_erased_stays_out_when_seen_again(site: Site) -> None:
 
 def taking_part(site: Site) -> dict[str, bool]:
     rows = [(ANNA, None, True), (BEN, None, True), (CARLA, "opted_out", False)]
-    frame = site.night.spark.createDataFrame(
-        rows, "subscriber_id string, left_out string, taking_part boolean"
+    frame = local_frame(
+        site.night.spark, rows, "subscriber_id string, left_out string, taking_part boolean"
     )
     people = objections.honoured(site.night, frame)
     assert people.columns == frame.columns

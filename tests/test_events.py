@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from jobs.frames import local_frame
 from tests.subscriber_days import gathered
 from transforms import events
 from transforms.consent import NOT_OPTED_IN, OPTED_OUT
@@ -43,19 +44,19 @@ SCHEMA = (
 
 
 def cells(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame([(cell,) for cell in CELLS], "cell_id string")
+    return local_frame(spark, [(cell,) for cell in CELLS], "cell_id string")
 
 
 def screened(spark: SparkSession, rows: Sequence[Event]) -> DataFrame:
-    frame = spark.createDataFrame(list(rows), SCHEMA)
+    frame = local_frame(spark, list(rows), SCHEMA)
     return events.screened(frame, day_start=START, day_end=END)
 
 
 def settled(rows: DataFrame, left_out: Mapping[str, str | None] = LEFT_OUT) -> DataFrame:
     """rows: all of the day. -> what became of their subscribers' days."""
     spark = rows.sparkSession
-    subscribers = spark.createDataFrame(
-        [(who, why is None, why) for who, why in left_out.items()], KNOWN
+    subscribers = local_frame(
+        spark, [(who, why is None, why) for who, why in left_out.items()], KNOWN
     )
     days = gathered(rows, cells(spark), day_start=START).days
     return events.settled(days, subscribers)
@@ -203,7 +204,7 @@ def test_a_repetition_counts_once_and_only_of_who_takes_part(
 def test_accepted_is_who_when_and_where_and_no_more(spark: SparkSession) -> None:
     rows = [Event(), Event(), Event(subscriber_id="out"), Event(subscriber_id="roamer")]
     found = gathered(events.of_day(screened(spark, rows)), cells(spark), day_start=START)
-    known = spark.createDataFrame([("in", True, None), ("out", False, OPTED_OUT)], KNOWN)
+    known = local_frame(spark, [("in", True, None), ("out", False, OPTED_OUT)], KNOWN)
     accepted = events.accepted(events.settled(found.days, known))
     assert accepted.columns == ["subscriber_id", "events"]
     [row] = accepted.collect()
@@ -213,7 +214,7 @@ def test_accepted_is_who_when_and_where_and_no_more(spark: SparkSession) -> None
 
 
 def unpacked(spark: SparkSession, packing: Packing, event: int) -> tuple[object, ...]:
-    frame = spark.createDataFrame([(event,)], "event bigint")
+    frame = local_frame(spark, [(event,)], "event bigint")
     column = frame["event"]
     row = frame.select(
         packing.instant_us(column).alias("us"), packing.number(column), packing.event_type(column)

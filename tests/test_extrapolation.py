@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from scipy.stats import norm
 
+from jobs.frames import local_frame
 from transforms import extrapolation
 from transforms.disclosure import Release
 from transforms.extrapolation import Evidence, Weight, dwell_median, overall_weight
@@ -114,20 +115,22 @@ NOISY: list[tuple[str, str, dict[str, str], float, float]] = [
 
 @pytest.fixture(scope="module")
 def evidence(spark: SparkSession) -> Evidence:
-    noisy = spark.createDataFrame(
+    noisy = local_frame(
+        spark,
         [(p, m, {"day": "2026-11-23", **cell}, n, s) for p, m, cell, n, s in NOISY],
         "product string, measure string, keys map<string,string>, noisy_devices double, "
         "sigma double",
     )
     hours = [("dark", datetime(2026, 11, 23, hour, tzinfo=UTC)) for hour in (9, 10)]
-    area_weights = spark.createDataFrame(
+    area_weights = local_frame(
+        spark,
         [("area 1", AREA_WEIGHT.people_per_device, AREA_WEIGHT.relative_variance)],
         "home_area string, people_per_device double, relative_variance double",
     )
     return Evidence(
         noisy_cells=noisy,
-        hours_without_data=spark.createDataFrame(hours, "zone_id string, hour_start timestamp"),
-        zones_without_data=spark.createDataFrame([("dark",)], "zone_id string"),
+        hours_without_data=local_frame(spark, hours, "zone_id string, hour_start timestamp"),
+        zones_without_data=local_frame(spark, [("dark",)], "zone_id string"),
         told_indoors=frozenset({"busy", "dark"}),
         visibility=VISIBILITY,
         weight=WEIGHT,
@@ -310,7 +313,8 @@ def measures_shown(days: Iterable[Row]) -> set[tuple[str, str]]:
 
 
 def test_what_passes_depends_on_the_noisy_count_and_its_sigma_alone(spark: SparkSession) -> None:
-    frame = spark.createDataFrame(
+    frame = local_frame(
+        spark,
         [(29.99, 1.0), (30.0, 1.0), (46.59, 20.0), (46.61, 20.0), (-50.0, 1.0)],
         "devices double, sigma double",
     )
@@ -325,7 +329,7 @@ def test_a_lower_bound_knows_that_only_what_passes_the_threshold_is_published(
     """By the exact tail of a normal number cut off at the threshold: never less, hardly more."""
     exact = np.linspace(1.961, 37, 500)
     beyond = exact - norm.isf(norm.sf(exact) / 0.025)
-    frame = spark.createDataFrame([(float(b),) for b in beyond], "beyond double")
+    frame = local_frame(spark, [(float(b),) for b in beyond], "beyond double")
     rows = frame.select(extrapolation.deviations_below(F.col("beyond"))).collect()
     found = np.array([row[0] for row in rows])
     assert (found >= exact).all()
@@ -350,14 +354,16 @@ def test_a_noisy_sum_below_one_counts_as_one(participants: float) -> None:
 def test_an_area_keeps_of_its_own_weight_what_noise_and_chance_do_not_explain(
     spark: SparkSession,
 ) -> None:
-    residents: DataFrame = spark.createDataFrame(
+    residents: DataFrame = local_frame(
+        spark,
         [
             *[("half", 1000.0), ("usual", 1010.0), ("tiny", 40.0), ("gone", 4000.0)],
             *[("nobody", 0.0), ("no participants", 5.0)],
         ],
         "area string, residents double",
     )
-    participants = spark.createDataFrame(
+    participants = local_frame(
+        spark,
         [(area, devices, 10.0) for area, devices in DRAWN.items()],
         "area string, noisy_devices double, sigma double",
     )
@@ -393,10 +399,11 @@ def test_where_one_area_takes_part_less_the_others_stand_for_a_little_less_than_
     """
     names = [f"area {number}" for number in range(11)]
     drawn = {name: 125.0 if name == "area 0" else 250.0 for name in names}
-    residents = spark.createDataFrame(
-        [(name, 1000.0) for name in names], "area string, residents double"
+    residents = local_frame(
+        spark, [(name, 1000.0) for name in names], "area string, residents double"
     )
-    participants = spark.createDataFrame(
+    participants = local_frame(
+        spark,
         [(name, devices, 10.0) for name, devices in drawn.items()],
         "area string, noisy_devices double, sigma double",
     )
@@ -415,10 +422,11 @@ def test_the_noise_of_many_small_areas_makes_nobody_count_for_more(spark: SparkS
     names = [f"area {number}" for number in range(300)]
     takes_part = rng.binomial(80, 0.25, len(names))
     drawn = takes_part + rng.normal(0, 10, len(names))
-    residents = spark.createDataFrame(
-        [(name, 80.0) for name in names], "area string, residents double"
+    residents = local_frame(
+        spark, [(name, 80.0) for name in names], "area string, residents double"
     )
-    participants = spark.createDataFrame(
+    participants = local_frame(
+        spark,
         [(name, float(devices), 10.0) for name, devices in zip(names, drawn, strict=True)],
         "area string, noisy_devices double, sigma double",
     )
@@ -434,16 +442,17 @@ def test_the_noise_of_many_small_areas_makes_nobody_count_for_more(spark: SparkS
 def test_noisy_participants_that_sum_to_less_than_nobody_scale_no_weight(
     spark: SparkSession,
 ) -> None:
-    residents = spark.createDataFrame([("a", 100.0)], "area string, residents double")
-    participants = spark.createDataFrame(
-        [("a", -3.0, 10.0)], "area string, noisy_devices double, sigma double"
+    residents = local_frame(spark, [("a", 100.0)], "area string, residents double")
+    participants = local_frame(
+        spark, [("a", -3.0, 10.0)], "area string, noisy_devices double, sigma double"
     )
     [row] = extrapolation.area_weights(residents, participants, Weight(4.0)).collect()
     assert row.people_per_device == pytest.approx(4.0 / extrapolation.LEAST_PARTICIPATION)
 
 
 def test_zones_weigh_their_origins_but_for_what_noise_explains(spark: SparkSession) -> None:
-    origins = spark.createDataFrame(
+    origins = local_frame(
+        spark,
         [
             ("home", "half", 300.0, 10.0),
             ("home", "usual", 100.0, 10.0),
@@ -453,7 +462,8 @@ def test_zones_weigh_their_origins_but_for_what_noise_explains(spark: SparkSessi
         ],
         "zone_id string, home_area string, noisy_devices double, sigma double",
     )
-    areas = spark.createDataFrame(
+    areas = local_frame(
+        spark,
         [("half", 8.0, 0.0)],
         "home_area string, people_per_device double, relative_variance double",
     )

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms import flows
 from transforms.tables import ELSEWHERE
 
@@ -149,7 +150,8 @@ CASES: dict[str, tuple[list[Visit], Trips]] = {
 @pytest.fixture(scope="module")
 def found(spark: SparkSession) -> dict[str, Trips]:
     rows = [(name, *one) for name, (visits, _) in CASES.items() for one in visits]
-    frame = spark.createDataFrame(
+    frame = local_frame(
+        spark,
         rows,
         "pseudonym string, zone_id string, arrived_at timestamp, left_at timestamp, "
         "presence double, kind string",
@@ -194,7 +196,7 @@ def test_a_day_part_starts_with_its_first_hour_and_ends_where_the_next_starts(
         ("2026-10-25T06:00+01:00", "morning"),
     ]
     rows = [(text, datetime.fromisoformat(text).astimezone(UTC)) for text, _ in clocks]
-    frame = spark.createDataFrame(rows, "text string, instant timestamp")
+    frame = local_frame(spark, rows, "text string, instant timestamp")
     part = flows.day_part(F.col("instant"), timezone="Europe/Berlin")
     found = {row.text: row.part for row in frame.select("text", part.alias("part")).collect()}
     assert found == dict(clocks)

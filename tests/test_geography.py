@@ -12,6 +12,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.frames import local_frame
 from transforms import geography
 from transforms.geography import (
     Fault,
@@ -687,7 +688,7 @@ METHOD = {"resolution": 11, "zone_attraction": 20.0, "min_presence": 0.02}
 
 
 def test_cells_tell_of_zones_or_are_only_heard_there(spark):
-    cells = spark.createDataFrame(ROWS, CELLS)
+    cells = local_frame(spark, ROWS, CELLS)
     frame = cell_zones(cells, WORLD, indoor_zone_ids=["outlet"], **METHOD)
     assert frame.schema.simpleString() == (
         "struct<cell_id:string,zone_id:string,probability:double>"
@@ -728,7 +729,7 @@ def test_indoor_cells_alone_tell_of_their_zone_and_of_those_round_it(spark):
         ("deep inside", LATITUDE, LONGITUDE, None, None, 60.0, "food court"),
         ("mast", LATITUDE, LONGITUDE, None, None, 500.0, None),
     ]
-    cells = spark.createDataFrame(rows, CELLS)
+    cells = local_frame(spark, rows, CELLS)
     frame = cell_zones(cells, [food_court, MALL], indoor_zone_ids=["food court"], **METHOD)
     assert {tuple(row) for row in frame.collect()} == {
         ("deep inside", "food court", 1.0),
@@ -755,7 +756,7 @@ def test_a_zone_lies_in_another_with_nine_tenths_of_its_area():
 
 
 def test_no_cells_and_no_zones_give_no_rows(spark):
-    cells = spark.createDataFrame(ROWS, CELLS)
+    cells = local_frame(spark, ROWS, CELLS)
     assert cell_zones(cells.limit(0), WORLD, indoor_zone_ids=[], **METHOD).collect() == []
     assert cell_zones(cells, [], indoor_zone_ids=["outlet"], **METHOD).collect() == []
 
@@ -769,7 +770,7 @@ def test_an_area_is_the_hexagon_that_holds_the_position(spark):
         (91.0, 0.0),
         (0.0, 181.0),
     ]
-    positions = spark.createDataFrame(rows, "latitude double, longitude double")
+    positions = local_frame(spark, rows, "latitude double, longitude double")
     areas = positions.select(area(positions.latitude, positions.longitude, resolution=7))
     assert [row[0] for row in areas.collect()] == [h3.geo_to_h3(LATITUDE, LONGITUDE, 7)] + [
         None

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs import certify
 from jobs.erase_subscribers import erase_subscribers
+from jobs.frames import local_frame
 from jobs.ingest_decisions import ingest_decisions
 from jobs.runtime import Night, load_settings, night_of
 from jobs.store import Store
@@ -246,7 +247,7 @@ def test_between_a_new_period_and_the_end_of_the_old_one_nobody_takes_part(
             site.ingest()
     night = site.night()
     ann = consent.with_taking_part(
-        site.spark.createDataFrame([("ann",)], ["subscriber_id"]),
+        local_frame(site.spark, [("ann",)], "subscriber_id string"),
         night.store.read(CONSENT_PERIODS),
         start=night.day.start,
         end=night.day.end,

@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from jobs.frames import local_frame
 from transforms.inputs import conformed, missing_columns
 from transforms.settings import ColumnSource
 from transforms.tables import CELLS, DECISIONS, EVENTS, SUBSCRIBERS, Column, Input
@@ -45,7 +46,7 @@ def values(frame: DataFrame, name: str, source: ColumnSource | None = None) -> l
 def test_the_result_has_the_contract_s_columns_and_types_whatever_came_in(
     spark: SparkSession,
 ) -> None:
-    raw = spark.createDataFrame([("x", 1, "a")], "colour string, size int, `my.id` string")
+    raw = local_frame(spark, [("x", 1, "a")], "colour string, size int, `my.id` string")
     frame = conformed(raw, THINGS, {"thing_id": ColumnSource(column="my.id")})
     assert [(f.name, f.dataType) for f in frame.schema.fields] == [
         (column.name, column.type) for column in THINGS.columns
@@ -54,7 +55,7 @@ def test_the_result_has_the_contract_s_columns_and_types_whatever_came_in(
 
 
 def test_a_constant_stands_for_a_column_the_operator_does_not_have(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([("a",), ("b",)], "thing_id string")
+    raw = local_frame(spark, [("a",), ("b",)], "thing_id string")
     sources = {
         "sound": ColumnSource(value="true"),
         "size": ColumnSource(value="2.5"),
@@ -86,7 +87,7 @@ def test_an_optional_column_is_only_missing_once_it_was_asked_for() -> None:
 
 
 def test_a_binary_identity_becomes_lower_case_hex(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([(b"\x00\xab\xff",), (b"",), (None,)], "thing_id binary")
+    raw = local_frame(spark, [(b"\x00\xab\xff",), (b"",), (None,)], "thing_id binary")
     assert values(raw, "thing_id") == ["00abff", "", None]
     assert values(raw, "thing_id", ColumnSource(column="thing_id", encoding="hex")) == [
         "00abff",
@@ -96,18 +97,18 @@ def test_a_binary_identity_becomes_lower_case_hex(spark: SparkSession) -> None:
 
 
 def test_a_binary_identity_becomes_base64_where_that_is_asked_for(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([(b"\x00\xab\xff",), (None,)], "raw binary")
+    raw = local_frame(spark, [(b"\x00\xab\xff",), (None,)], "raw binary")
     source = ColumnSource(column="raw", encoding="base64")
     assert values(raw, "thing_id", source) == ["AKv/", None]
 
 
 def test_a_number_as_identity_keeps_all_its_digits(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([(4917012345678901234,)], "thing_id long")
+    raw = local_frame(spark, [(4917012345678901234,)], "thing_id long")
     assert values(raw, "thing_id") == ["4917012345678901234"]
 
 
 def test_words_are_translated_and_unknown_words_become_null(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([("macro",), ("pico",), ("?",), (None,)], "layer string")
+    raw = local_frame(spark, [("macro",), ("pico",), ("?",), (None,)], "layer string")
     source = ColumnSource(column="layer", values={"macro": 2500.0, "pico": 150.0})
     assert values(raw, "size", source) == [2500.0, 150.0, None, None]
 
@@ -116,7 +117,8 @@ def test_words_are_translated_and_unknown_words_become_null(spark: SparkSession)
 
 
 def test_what_can_not_be_read_becomes_null_beside_what_can(spark: SparkSession) -> None:
-    raw = spark.createDataFrame(
+    raw = local_frame(
+        spark,
         [
             ("good", "2026-11-23 09:30:00", "12.5", "2026-11-23", "true"),
             ("bad", "half past nine", "wide", "2026-02-30", "perhaps"),
@@ -158,7 +160,7 @@ def quiet() -> Iterator[None]:
 def test_a_column_of_a_type_that_can_not_be_read_is_null_throughout(
     spark: SparkSession, name: str, kind: str, value: Any
 ) -> None:
-    raw = spark.createDataFrame([(value,)], f"{name} {kind}")
+    raw = local_frame(spark, [(value,)], f"{name} {kind}")
     assert values(raw, name) == [None]
 
 
@@ -166,7 +168,8 @@ def test_a_column_of_a_type_that_can_not_be_read_is_null_throughout(
 
 
 def test_formats_are_tried_in_turn_in_the_operator_s_timezone(spark: SparkSession) -> None:
-    raw = spark.createDataFrame(
+    raw = local_frame(
+        spark,
         [
             ("23.11.2026 09:30:00",),
             ("20260701093000",),
@@ -190,7 +193,7 @@ def test_formats_are_tried_in_turn_in_the_operator_s_timezone(spark: SparkSessio
 
 def test_instants_keep_their_microseconds(spark: SparkSession) -> None:
     instant = datetime(2026, 11, 23, 9, 30, 0, 123_457, tzinfo=UTC)
-    raw = spark.createDataFrame([(instant,)], "seen_at timestamp")
+    raw = local_frame(spark, [(instant,)], "seen_at timestamp")
     assert values(raw, "seen_at") == [instant.replace(tzinfo=None)]
 
 
@@ -199,7 +202,7 @@ def test_whole_numbers_are_nanoseconds_since_1970_cut_to_the_microsecond(
 ) -> None:
     start = 1_795_305_600_000_000_000
     numbers = [start + step * 1_000_001_777 for step in range(1_000)] + [start - 1, start, 0]
-    raw = spark.createDataFrame([(number,) for number in numbers], "seen_at long")
+    raw = local_frame(spark, [(number,) for number in numbers], "seen_at long")
     epoch = datetime(1970, 1, 1)
     found = [(instant - epoch) for instant in values(raw, "seen_at")]
     whole = [
@@ -211,5 +214,5 @@ def test_whole_numbers_are_nanoseconds_since_1970_cut_to_the_microsecond(
 
 
 def test_a_number_that_is_missing_is_no_instant(spark: SparkSession) -> None:
-    raw = spark.createDataFrame([(None,)], "seen_at long")
+    raw = local_frame(spark, [(None,)], "seen_at long")
     assert values(raw, "seen_at") == [None]

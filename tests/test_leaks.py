@@ -26,6 +26,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs.frames import local_frame
 from jobs.traces import (
     Needle,
     Search,
@@ -447,7 +448,7 @@ def test_the_search_reads_what_spark_shuffles_in_the_clear(
     assert spark.sparkContext.getConf().get("spark.io.encryption.enabled") == "false"
     [folder] = local_folders(spark)
     before = searches.identities.through([folder]).hits
-    ids = spark.createDataFrame([(one,) for one in secrets.identities[:200]], "id string")
+    ids = local_frame(spark, [(one,) for one in secrets.identities[:200]], "id string")
     shuffled = ids.repartition(3, "id").persist()
     assert shuffled.count() == 200
     found = searches.identities.through([folder])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms import metrics
 from transforms.days import HOUR, LocalDay
 from transforms.tables import DWELL_BANDS, MEASURES
@@ -182,7 +183,7 @@ APART = {"zone_flows.trips"}
 
 def frame(spark: SparkSession, by_pseudonym: dict[str, list[Stay]]) -> DataFrame:
     rows = [(who, *one) for who, several in by_pseudonym.items() for one in several]
-    return spark.createDataFrame(rows, SCHEMA)
+    return local_frame(spark, rows, SCHEMA)
 
 
 def collected(contributions: dict[str, DataFrame]) -> list[tuple[str, str, str, float]]:
@@ -208,7 +209,8 @@ def collected(contributions: dict[str, DataFrame]) -> list[tuple[str, str, str, 
 @pytest.fixture(scope="module")
 def found(spark: SparkSession) -> list[tuple[str, str, str, float]]:
     visits = frame(spark, {name: stays for name, (stays, _) in CASES.items()})
-    pairs = spark.createDataFrame(
+    pairs = local_frame(
+        spark,
         [("elsewhere", "mall"), ("mall", "plaza")],
         "origin_zone_id string, destination_zone_id string",
     )
@@ -272,7 +274,7 @@ def hours_of_stays(
     spark: SparkSession, day: LocalDay, stays: Iterable[tuple[datetime, datetime]]
 ) -> list[list[datetime]]:
     rows = [(number, *one) for number, one in enumerate(stays)]
-    visits = spark.createDataFrame(rows, "number int, arrived_at timestamp, left_at timestamp")
+    visits = local_frame(spark, rows, "number int, arrived_at timestamp, left_at timestamp")
     hours = visits.select("number", metrics.hours_of_stay(day.start).alias("hours")).collect()
     return [
         [hour.replace(tzinfo=UTC) for hour in row.hours]
@@ -340,7 +342,7 @@ def test_a_dwell_falls_in_the_band_whose_lower_bound_it_has_reached(spark: Spark
         360.000001: None,
     }
     rows = [(float(length), length * 60.0) for length in minutes]
-    frame = spark.createDataFrame(rows, "minutes double, longest_s double")
+    frame = local_frame(spark, rows, "minutes double, longest_s double")
     banded = frame.select("minutes", metrics.dwell_band(F.col("longest_s")).alias("band"))
     assert {row.minutes: row.band for row in banded.collect()} == minutes
 
@@ -357,14 +359,14 @@ def test_bands_join_up() -> None:
 
 def test_the_domain_of_every_product_is_all_its_cells_seen_or_not(spark: SparkSession) -> None:
     def column(name: str, size: int) -> DataFrame:
-        return spark.createDataFrame([(f"{name} {i}",) for i in range(size)], f"{name} string")
+        return local_frame(spark, [(f"{name} {i}",) for i in range(size)], f"{name} string")
 
     domain = metrics.public_domain(
         zones=column("zone_id", 3),
         hours=column("hour_start", 25),
         bands=column("dwell_band", 5),
-        pairs=spark.createDataFrame(
-            [("a", "b"), ("b", "a")], "origin_zone_id string, destination_zone_id string"
+        pairs=local_frame(
+            spark, [("a", "b"), ("b", "a")], "origin_zone_id string, destination_zone_id string"
         ),
         day_parts=column("day_part", 5),
         areas=column("home_area", 4),

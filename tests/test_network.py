@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.frames import local_frame
 from transforms import network
 
 DAY = date(2026, 11, 23)
@@ -83,7 +84,7 @@ CELLS: dict[str, tuple[list[dict[str, Any]], list[str | None]]] = {
 def judged_cells(spark: SparkSession) -> DataFrame:
     rows = [cell(name, **one) for name, (several, _) in CELLS.items() for one in several]
     nameless = [cell(None), cell(""), cell("   "), cell("\t"), cell(None)]
-    return network.judged_cells(spark.createDataFrame(rows + nameless, CELL), day=DAY).persist()
+    return network.judged_cells(local_frame(spark, rows + nameless, CELL), day=DAY).persist()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_faults_are_counted_by_reason(judged_cells: DataFrame) -> None:
 def test_the_order_of_rows_does_not_decide_which_of_equals_stays(spark: SparkSession) -> None:
     rows = [cell("a", latitude=latitude) for latitude in (50.0, 51.0, 52.0, 53.0)]
     kept = [
-        network.sound(network.judged_cells(spark.createDataFrame(order, CELL), day=DAY)).collect()
+        network.sound(network.judged_cells(local_frame(spark, order, CELL), day=DAY)).collect()
         for order in (rows, rows[::-1], rows[2:] + rows[:2])
     ]
     assert kept[0] == kept[1] == kept[2]
@@ -135,7 +136,7 @@ def test_an_indoor_cell_of_an_unknown_zone_stays_and_is_placed_by_its_geometry(
         cell("unknown", indoor_zone_id="moon"),
         cell("outdoor"),
     ]
-    known = network.with_known_indoor_zones(spark.createDataFrame(rows, CELL), ["mall"])
+    known = network.with_known_indoor_zones(local_frame(spark, rows, CELL), ["mall"])
     found = {row.cell_id: (row.indoor_zone_id, row.notice is not None) for row in known.collect()}
     assert found == {
         "indoor": ("mall", False),
@@ -165,7 +166,7 @@ def test_residents_need_an_area_of_the_resolution_and_a_believable_number(
         ("871f1d4c83fffff", math.nan),
         ("871f1d4c85fffff", None),
     ]
-    frame = spark.createDataFrame(rows, "area string, residents double")
+    frame = local_frame(spark, rows, "area string, residents double")
     judged = network.judged_residents(frame, resolution=7).persist()
     wrong_index = ["area is no H3 index of resolution 7"]
     assert faults(judged, "area") == {
@@ -203,8 +204,8 @@ SUBSCRIBERS: dict[str, tuple[list[tuple[date | None, date | None]], list[str | N
 
 def test_subscribers_count_from_their_first_to_their_last_day(spark: SparkSession) -> None:
     rows = [(name, *dates) for name, (several, _) in SUBSCRIBERS.items() for dates in several]
-    frame = spark.createDataFrame(
-        [*rows, (None, None, None)], "subscriber_id string, since date, until date"
+    frame = local_frame(
+        spark, [*rows, (None, None, None)], "subscriber_id string, since date, until date"
     )
     judged = network.judged_subscribers(frame, day=DAY).persist()
     found = faults(judged, "subscriber_id")
@@ -250,7 +251,7 @@ OUTAGES: dict[str, tuple[list[tuple[str, str]], list[int]]] = {
 
 
 def outages(spark: SparkSession, rows: Sequence[tuple[str, datetime, datetime]]) -> DataFrame:
-    return spark.createDataFrame(list(rows), "cell_id string, from timestamp, to timestamp")
+    return local_frame(spark, list(rows), "cell_id string, from timestamp, to timestamp")
 
 
 def test_outages_of_a_cell_are_merged_before_whole_hours_are_counted(spark: SparkSession) -> None:
@@ -268,7 +269,8 @@ def test_outages_of_a_cell_are_merged_before_whole_hours_are_counted(spark: Spar
 def test_an_outage_without_a_cell_or_an_end_after_its_start_is_left_out(
     spark: SparkSession,
 ) -> None:
-    frame = spark.createDataFrame(
+    frame = local_frame(
+        spark,
         [
             ("sound", at("09:00"), at("10:00")),
             ("backwards", at("10:00"), at("09:00")),
@@ -295,7 +297,8 @@ def test_an_outage_without_a_cell_or_an_end_after_its_start_is_left_out(
 def test_a_zone_hour_has_no_data_when_every_cell_that_sees_the_zone_was_down(
     spark: SparkSession,
 ) -> None:
-    seeing = spark.createDataFrame(
+    seeing = local_frame(
+        spark,
         [
             ("one", "alone"),
             ("one", "shared"),
@@ -304,9 +307,7 @@ def test_a_zone_hour_has_no_data_when_every_cell_that_sees_the_zone_was_down(
         ],
         "cell_id string, zone_id string",
     )
-    zones = spark.createDataFrame(
-        [("alone",), ("shared",), ("other",), ("unseen",)], "zone_id string"
-    )
+    zones = local_frame(spark, [("alone",), ("shared",), ("other",), ("unseen",)], "zone_id string")
     down = outages(
         spark,
         [
@@ -340,6 +341,6 @@ def test_a_day_has_no_data_when_half_its_hours_have_none(
         for name, hours in (("just", enough), ("not", enough - 1), ("all", hours_of_day))
         for hour in range(hours)
     ]
-    frame = spark.createDataFrame(rows, "zone_id string, hour_start timestamp")
+    frame = local_frame(spark, rows, "zone_id string, hour_start timestamp")
     found = network.zone_days_without_data(frame, hours_of_day=hours_of_day).collect()
     assert sorted(row.zone_id for row in found) == ["all", "just"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs.frames import local_frame
 from transforms.errors import Failed
 from transforms.packing import MOST_TYPES, Packing, numbered
 
@@ -34,7 +35,7 @@ def test_an_event_comes_back_as_it_was_and_in_order(
     rows = [(START + timedelta(microseconds=us), number, what) for us, number, what in events]
     packed = packing.packed(F.col("event_time"), F.col("number"), F.col("event_type"))
     found = (
-        spark.createDataFrame(rows, EVENT)
+        local_frame(spark, rows, EVENT)
         .select(packed.alias("event"))
         .orderBy("event")
         .select(
@@ -58,7 +59,7 @@ def test_what_is_not_known_is_not_packed(spark: SparkSession) -> None:
     packing = Packing(START, cells=2, types=TYPES)
     rows = [(None, 1, "data"), (START, None, "data"), (START, 1, "not seen before")]
     packed = packing.packed(F.col("event_time"), F.col("number"), F.col("event_type"))
-    found = spark.createDataFrame(rows, EVENT).select(packed.alias("event")).collect()
+    found = local_frame(spark, rows, EVENT).select(packed.alias("event")).collect()
     assert [row.event for row in found] == [None] * 3
 
 
@@ -74,7 +75,7 @@ def test_so_many_cells_and_types_fit_and_not_one_type_more(cells: int, types: in
 
 def test_cells_are_numbered_in_the_order_of_their_ids(spark: SparkSession) -> None:
     ids = ["b", "a", "B", "ä", "a 1", "𝒜", "\ue000"]
-    frame = spark.createDataFrame([(one,) for one in ids], "cell_id string")
+    frame = local_frame(spark, [(one,) for one in ids], "cell_id string")
     numbers = {row.cell_id: row.number for row in numbered(frame).collect()}
     assert sorted(ids, key=str.encode) == sorted(ids, key=lambda one: numbers[one])
     assert sorted(numbers.values()) == list(range(len(ids)))

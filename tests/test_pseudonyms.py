@@ -15,6 +15,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import keys
+from jobs.frames import local_frame
 from jobs.keys import KEY_BYTES, PLUGINS, KeyFile, KeyStore, key_store
 from jobs.runtime import exit_codes
 from transforms.errors import Misused, Refused
@@ -38,12 +39,12 @@ def mode(path: Path) -> int:
 @pytest.fixture(scope="module")
 def people(spark: SparkSession) -> DataFrame:
     rows = [("mall", "491701234567", 1.0), ("mall", "491701234567", 0.5), ("plaza", "ÄÖ ü", 0.2)]
-    return spark.createDataFrame(rows, "zone_id string, subscriber_id string, presence double")
+    return local_frame(spark, rows, "zone_id string, subscriber_id string, presence double")
 
 
 def test_a_pseudonym_is_hmac_sha256_of_the_identity(spark: SparkSession) -> None:
     """RFC 4231, test case 2."""
-    frame = spark.createDataFrame([("what do ya want for nothing?",)], "subscriber_id string")
+    frame = local_frame(spark, [("what do ya want for nothing?",)], "subscriber_id string")
     row = pseudonymised(frame, read_key=keyed(b"Jefe")).first()
     assert row is not None
     assert row.pseudonym == "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"

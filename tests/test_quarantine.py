@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.frames import local_frame
 from tests.subscriber_days import gathered
 from transforms import events, quarantine
 from transforms.events import REASONS
@@ -38,13 +39,14 @@ def sampled(spark: SparkSession) -> DataFrame:
     doubled = ("in", NOON, "mall", "data", DAY)
     rows += [doubled, doubled, ("in", NOON - timedelta(days=1), "mall", "data", DAY)]
     rows += [(who, NOON + timedelta(hours=1), "mall", "data", DAY) for who in ("in", "out")]
-    frame = spark.createDataFrame(rows, SCHEMA)
+    frame = local_frame(spark, rows, SCHEMA)
     return sample_of(frame, spark)
 
 
 def sample_of(frame: DataFrame, spark: SparkSession, *, rows: int = 5) -> DataFrame:
-    cells = spark.createDataFrame([("mall",)], "cell_id string")
-    people = spark.createDataFrame(
+    cells = local_frame(spark, [("mall",)], "cell_id string")
+    people = local_frame(
+        spark,
         [("in", True, None), ("out", False, "opted_out")],
         "subscriber_id string, taking_part boolean, left_out string",
     )
@@ -89,7 +91,7 @@ def test_what_counts_and_who_does_not_take_part_is_in_no_sample(sampled: DataFra
 def test_the_same_rows_in_another_order_give_the_same_sample(spark: SparkSession) -> None:
     rows = [(f"{n}", NOON, None, "data", DAY) for n in range(50)]
     one, other = (
-        sample_of(spark.createDataFrame(some, SCHEMA).repartition(parts), spark).collect()
+        sample_of(local_frame(spark, some, SCHEMA).repartition(parts), spark).collect()
         for some, parts in ((rows, 1), (rows[::-1], 3))
     )
     assert len(one) == 5

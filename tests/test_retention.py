@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.erase_expired import erase_expired
+from jobs.frames import local_frame
 from jobs.keys import KeyFile, left_behind
 from jobs.runtime import Night, load_settings, night_of
 from jobs.store import Store
@@ -50,7 +51,7 @@ def days_ago(days: int) -> date:
 def fill(night: Night, table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
     """A file and a version for each row."""
     for row in rows:
-        frame = night.spark.createDataFrame([row], night.store.read(table).schema)
+        frame = local_frame(night.spark, [row], night.store.read(table).schema)
         night.store.append(table, frame)
 
 
@@ -110,7 +111,7 @@ def test_what_tells_the_age_of_a_row_is_a_column(spark: SparkSession) -> None:
     since = retention.first_kept(LocalDay(DAY, SETTINGS.zone_info), days=7)
     assert len(LIMITED) > 8
     for table in LIMITED:
-        rows = spark.createDataFrame([], table.schema)
+        rows = local_frame(spark, [], table.schema)
         assert retention.over_limit(rows, table, since=since).columns == table.schema.names
     with pytest.raises(ValueError, match="nothing tells how old"):
         retention.older(CONSENT_PERIODS, since=since)
@@ -132,7 +133,7 @@ def test_of_decisions_only_those_are_over_that_hold_nothing(spark: SparkSession)
         decision("that other", before, None, "4"),
     ]
     since = retention.first_kept(LocalDay(DAY, SETTINGS.zone_info), days=3)
-    frame = spark.createDataFrame(rows, CONSENT_DECISIONS.schema)
+    frame = local_frame(spark, rows, CONSENT_DECISIONS.schema)
     over = retention.over_limit(frame, CONSENT_DECISIONS, since=since).collect()
     assert {row.content for row in over} == {"old", "old without an id", "another without an id"}
 
@@ -220,7 +221,7 @@ def test_of_people_what_was_replaced_goes_a_night_later(night: Night, told: str)
     files = []
     for table, row in ((VISITS, visit(DAY)), (CONSENT_OBJECTIONS, ("f" * 64, NOON, "mark"))):
         rows = night.store.read(table).count()
-        night.store.merge(table, night.spark.createDataFrame([row], table.schema))
+        night.store.merge(table, local_frame(night.spark, [row], table.schema))
         [stale] = night.store.stale_files(table)
         files.append(Path(stale.path.removeprefix("file:")))
         assert night.store.read(table).count() == rows

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.frames import local_frame
 from transforms import consent, rewards
 from transforms.days import LocalDay, Month
 from transforms.rewards import Terms
@@ -66,7 +67,7 @@ def frames(spark: SparkSession, people: Mapping[str, Person]) -> tuple[DataFrame
     periods = [
         (name, *period) for name, person in people.items() for period in periods_of(person.changes)
     ]
-    return spark.createDataFrame(subscribers, SUBSCRIBERS), spark.createDataFrame(periods, PERIODS)
+    return local_frame(spark, subscribers, SUBSCRIBERS), local_frame(spark, periods, PERIODS)
 
 
 def days_of(
@@ -379,7 +380,7 @@ def test_what_is_missing_is_paid_once_and_nothing_is_taken_back(spark: SparkSess
     october_paid_in_november = {"corrected": 40, "twice": 10}
 
     def frame(schema: str, *rows: tuple[object, ...]) -> DataFrame:
-        return spark.createDataFrame(list(rows), schema)
+        return local_frame(spark, list(rows), schema)
 
     months = {name: date(2026, number, 1) for name, number in (("s", 9), ("o", 10), ("n", 11))}
     missing = rewards.missing(

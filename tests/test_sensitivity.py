@@ -31,6 +31,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.detect_visits import rules_of
+from jobs.frames import local_frame
 from tests.subscriber_days import gathered
 from transforms import disclosure, metrics, visits
 from transforms.budget import Calibration, calibrated
@@ -288,7 +289,7 @@ def from_events(spark: SparkSession, world: World) -> Neighbours:
         cell_zones=told,
         cell_reach=reached,
         cells=areas_of_cells,
-        areas=spark.createDataFrame([("area 0",), ("area 1",)], "area string"),
+        areas=local_frame(spark, [("area 0",), ("area 1",)], "area string"),
     )
     return Neighbours(
         world.day,

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
+from jobs.frames import local_frame
 from jobs.runtime import load_settings, run_job
 from jobs.show_budget import budget_pages, must_be_within_caps, show_budget
 from jobs.store import Store
@@ -202,7 +203,7 @@ def frame(spark: SparkSession, *entries: Entry) -> DataFrame:
     names = list(entry().__dict__)
     types = {column.name: column.type.simpleString() for column in RELEASES.columns}
     schema = ", ".join(f"`{name}` {types[name]}" for name in names)
-    rows = spark.createDataFrame([tuple(one.__dict__.values()) for one in entries], schema)
+    rows = local_frame(spark, [tuple(one.__dict__.values()) for one in entries], schema)
     versions = F.create_map(F.lit("silver.visits"), F.lit(1).cast("long"))
     return rows.withColumns({"delta": F.lit(0.0), "input_versions": versions})
 

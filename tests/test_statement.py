@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.frames import local_frame
 from jobs.render_statement import render_statement
 from jobs.runtime import load_settings, night_of
 from tests.ledger_entries import DAY, entry, ledger, night, participants
@@ -374,7 +375,8 @@ def test_the_command_tells_what_the_tables_hold(spark: SparkSession, tmp_path: P
     done = night_of(load_settings(str(conf)), DAY, spark)
     done.store.append(RELEASES, frame(spark, *night(), participants(FIRST)))
     columns = [column.name for column in ATTACKS.columns]
-    scored = spark.createDataFrame(
+    scored = local_frame(
+        spark,
         [tuple(getattr(one, name) for name in columns) for one in (attack("linkage of days"),)],
         ATTACKS.schema,
     )

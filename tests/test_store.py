@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.frames import local_frame
 from jobs.store import Store
 from transforms import tables
 from transforms.disclosure import Release
@@ -68,7 +69,7 @@ def action(store: Store, table: Table, name: str) -> dict[str, Any]:
 
 def rejections(store: Store, day: date, rows: Mapping[str, int]) -> DataFrame:
     values = [(day, reason, count) for reason, count in rows.items()]
-    return store.spark.createDataFrame(values, REJECTED.schema)
+    return local_frame(store.spark, values, REJECTED.schema)
 
 
 def stored(store: Store, table: Table = REJECTED) -> set[tuple[Any, ...]]:
@@ -187,7 +188,7 @@ def test_merge_updates_what_has_the_same_key_and_adds_the_rest(store: Store) -> 
 
     def earned(rows: Mapping[str, int]) -> DataFrame:
         values = [(one, november, 30, amount, "EUR") for one, amount in rows.items()]
-        return store.spark.createDataFrame(values, REWARDS_LEDGER.schema)
+        return local_frame(store.spark, values, REWARDS_LEDGER.schema)
 
     store.merge(REWARDS_LEDGER, earned({"a": 100, "b": 200}))
     for _ in range(2):
@@ -205,8 +206,10 @@ def test_delete_removes_what_matches_and_nothing_else(store: Store) -> None:
         (SUNDAY, "no_id", 3),
         (SUNDAY, "no_cell", 4),
     }
-    doubled = store.spark.createDataFrame(
-        [(SUNDAY, "no_id"), (SUNDAY, "no_id"), (SATURDAY, "no_id")], "day date, reason string"
+    doubled = local_frame(
+        store.spark,
+        [(SUNDAY, "no_id"), (SUNDAY, "no_id"), (SATURDAY, "no_id")],
+        "day date, reason string",
     )
     store.delete_matching(REJECTED, doubled, on=("day", "reason"))
     assert stored(store) == {(SATURDAY, "no_cell", 2), (SUNDAY, "no_cell", 4)}
@@ -234,7 +237,7 @@ def test_forgetting_leaves_the_rows_of_today_and_nothing_else(store: Store) -> N
 
 def test_people_are_removed_from_exports_that_keep_their_other_rows(store: Store) -> None:
     def people(*names: str) -> DataFrame:
-        return store.spark.createDataFrame([(name, 7) for name in names], "id string, n int")
+        return local_frame(store.spark, [(name, 7) for name in names], "id string, n int")
 
     def exported() -> dict[str, list[str]]:
         lines = {
@@ -263,7 +266,7 @@ def test_people_are_removed_from_exports_that_keep_their_other_rows(store: Store
 
 def test_a_broken_check_is_named_without_the_values_of_the_row(store: Store) -> None:
     visit = (SATURDAY, "deadbeef" * 8, "mall", NOON, NOON, 77.25, 1.5, "visit", "unknown")
-    frame = store.spark.createDataFrame([visit], VISITS.schema)
+    frame = local_frame(store.spark, [visit], VISITS.schema)
     with pytest.raises(Failed) as refusal:
         store.replace(VISITS, frame, day=SATURDAY)
     text = str(refusal.value)
@@ -279,7 +282,7 @@ def test_a_broken_check_is_named_without_the_values_of_the_row(store: Store) -> 
 def test_a_broken_check_is_named_by_merge_too(store: Store) -> None:
     row = ("491700000001", date(2025, 11, 1), 40, 100, "EUR")
     with pytest.raises(Failed, match=r"rewards\.ledger.*days_of_a_month") as refusal:
-        store.merge(REWARDS_LEDGER, store.spark.createDataFrame([row], REWARDS_LEDGER.schema))
+        store.merge(REWARDS_LEDGER, local_frame(store.spark, [row], REWARDS_LEDGER.schema))
     assert "491700000001" not in str(refusal.value)
 
 
@@ -287,7 +290,7 @@ def test_a_missing_value_is_named_by_table_and_column(store: Store) -> None:
     rows = [("491700000002", True, NOON, None, None), ("491700000001", None, NOON, None, None)]
     nullable = CONSENT_PERIODS.schema.simpleString()  # which says nothing of NOT NULL
     with pytest.raises(Failed) as refusal:
-        store.replace(CONSENT_PERIODS, store.spark.createDataFrame(rows, nullable))
+        store.replace(CONSENT_PERIODS, local_frame(store.spark, rows, nullable))
     text = str(refusal.value)
     assert text.startswith("table consent.periods: found a row that breaks taking_part NOT NULL")
     assert "49170000000" not in text
@@ -296,8 +299,8 @@ def test_a_missing_value_is_named_by_table_and_column(store: Store) -> None:
 
 def test_an_undeclared_column_is_dropped(store: Store) -> None:
     rows = [("491700000001", SATURDAY, "no_id", 1)]
-    frame = store.spark.createDataFrame(
-        rows, "subscriber_id string, day date, reason string, rows long"
+    frame = local_frame(
+        store.spark, rows, "subscriber_id string, day date, reason string, rows long"
     )
     store.append(REJECTED, frame)
     store.replace(REJECTED, frame, day=SATURDAY)
@@ -310,14 +313,14 @@ def test_an_undeclared_column_is_dropped(store: Store) -> None:
 
 
 def test_a_missing_column_that_may_be_null_is_refused_too(store: Store) -> None:
-    frame = store.spark.createDataFrame([("a", True, NOON, None)], CONSENT_PERIODS.schema[:4])
+    frame = local_frame(store.spark, [("a", True, NOON, None)], CONSENT_PERIODS.schema[:4])
     with pytest.raises(Failed, match=r"consent\.periods: found no column decision_id,"):
         store.replace(CONSENT_PERIODS, frame)
 
 
 @pytest.mark.parametrize("write", ["append", "replace", "merge"])
 def test_a_missing_column_is_refused(store: Store, write: str) -> None:
-    frame = store.spark.createDataFrame([(SATURDAY, "no_id")], "day date, reason string")
+    frame = local_frame(store.spark, [(SATURDAY, "no_id")], "day date, reason string")
     with pytest.raises(Failed, match=r"ops\.rejected: found no column rows,") as refusal:
         getattr(store, write)(REJECTED, frame)
     assert str(SATURDAY) not in str(refusal.value)
@@ -359,8 +362,8 @@ def tiny_release(
 ) -> Release:
     release_id = f"{day}-{number}"
     frames = {
-        product.table: spark.createDataFrame(
-            [gold_row(product, day, release_id, visitors)], product.table.schema
+        product.table: local_frame(
+            spark, [gold_row(product, day, release_id, visitors)], product.table.schema
         )
         for product in NIGHTLY_PRODUCTS
     }
@@ -408,7 +411,7 @@ def test_gold_opens_without_spark(published: Store, product: Product) -> None:
 
 @pytest.mark.parametrize("table", GOLD, ids=lambda table: table.name)
 def test_a_published_table_has_no_other_way_in(store: Store, table: Table) -> None:
-    frame = store.spark.createDataFrame([], table.schema)
+    frame = local_frame(store.spark, [], table.schema)
     attempts = [
         lambda: store.replace(table, frame),
         lambda: store.append(table, frame),
@@ -444,7 +447,7 @@ def test_a_release_holds_published_tables_only(store: Store) -> None:
 def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
     product = tables.ZONE_CATCHMENT
     row = gold_row(product, SATURDAY, "2025-11-22-1", 120.0) | {"status": "suppressed"}
-    frame = store.spark.createDataFrame([row], product.table.schema)
+    frame = local_frame(store.spark, [row], product.table.schema)
     with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
         store.publish(Release("2025-11-22-1", SATURDAY, {product.table: frame}))
     assert store.read(product.table).isEmpty()
@@ -467,8 +470,8 @@ def test_nothing_but_the_store_writes_tables() -> None:
 def test_periods_may_run_on_and_probabilities_end_at_one(store: Store) -> None:
     """The rules are not stricter than they say: open ends and bounds are kept."""
     period = ("a", True, NOON, None, None)
-    store.replace(CONSENT_PERIODS, store.spark.createDataFrame([period], CONSENT_PERIODS.schema))
+    store.replace(CONSENT_PERIODS, local_frame(store.spark, [period], CONSENT_PERIODS.schema))
     pair = (SATURDAY, "cell", "mall", 1.0)
-    frame = store.spark.createDataFrame([pair], REFERENCE_CELL_ZONES.schema)
+    frame = local_frame(store.spark, [pair], REFERENCE_CELL_ZONES.schema)
     store.replace(REFERENCE_CELL_ZONES, frame, day=SATURDAY)
     assert store.read(CONSENT_PERIODS).count() == store.read(REFERENCE_CELL_ZONES).count() == 1

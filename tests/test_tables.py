@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.frames import local_frame
 from transforms import tables
 from transforms.tables import (
     MEASURES,
@@ -125,7 +126,7 @@ def test_every_table_and_column_says_what_it_means(table: Table) -> None:
 def test_checks_name_existing_columns_and_are_true_or_false(
     spark: SparkSession, table: Table
 ) -> None:
-    frame = spark.createDataFrame([], table.schema)
+    frame = local_frame(spark, [], table.schema)
     checked = frame.select(*[F.expr(rule).alias(name) for name, rule in table.checks.items()])
     assert all(isinstance(field.dataType, T.BooleanType) for field in checked.schema.fields)
 
@@ -239,7 +240,7 @@ def test_the_checks_of_a_published_row_refuse_what_a_buyer_must_not_see(
         for name, (row, _) in ROWS.items()
     ]
     checks = ZONE_HOURS.table.checks
-    checked = spark.createDataFrame(rows, ZONE_HOURS.table.schema).select(
+    checked = local_frame(spark, rows, ZONE_HOURS.table.schema).select(
         "zone_id", *[F.expr(rule).alias(name) for name, rule in checks.items()]
     )
     # As a CHECK constraint does: anything but true is a violation.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.frames import local_frame
 from tests.subscriber_days import gathered
 from transforms import visits
 from transforms.days import LocalDay
@@ -65,8 +66,8 @@ def stay(zone: str, arrived: str, left: str, presence: float) -> Stay:
 def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict[str, set[Stay]]:
     """zone_id, arrived_at, left_at and presence of everybody's stays."""
     rows = [(who, *event) for who, events in by_subscriber.items() for event in events]
-    events = spark.createDataFrame(
-        rows, "subscriber_id string, event_time timestamp, cell_id string, event_type string"
+    events = local_frame(
+        spark, rows, "subscriber_id string, event_time timestamp, cell_id string, event_type string"
     )
     told = [(cell, *pair) for cell, zones in TELLS.items() for pair in zones.items()]
     heard = [(cell, zone) for cell, zones in REACHES.items() for zone in zones]
@@ -76,14 +77,14 @@ def stays_of(spark: SparkSession, by_subscriber: dict[str, list[Event]]) -> dict
         *REACHES,
         *(event[1] for several in by_subscriber.values() for event in several),
     }
-    cells = spark.createDataFrame([(cell,) for cell in sorted(named)], "cell_id string")
+    cells = local_frame(spark, [(cell,) for cell in sorted(named)], "cell_id string")
     found_events = gathered(events, cells, day_start=DAY_START.replace(tzinfo=UTC))
     stays = visits.stays(
         accepted(found_events.days),
         found_events.cells,
-        spark.createDataFrame(told, "cell_id string, zone_id string, probability double"),
-        spark.createDataFrame(heard, "cell_id string, zone_id string"),
-        spark.createDataFrame(hours, visits.OPEN_HOURS),
+        local_frame(spark, told, "cell_id string, zone_id string, probability double"),
+        local_frame(spark, heard, "cell_id string, zone_id string"),
+        local_frame(spark, hours, visits.OPEN_HOURS),
         packing=found_events.packing,
         rules=RULES,
         day_end=DAY_END.replace(tzinfo=UTC),
@@ -370,13 +371,14 @@ def test_who_lives_or_works_there_is_a_resident_others_are_told_by_length(
         for name, (several, home, _) in KINDS.items()
         for number, (a, b) in enumerate(several)
     ]
-    stays = spark.createDataFrame(
+    stays = local_frame(
+        spark,
         rows,
         "subscriber_id string, zone_id string, arrived_at timestamp, left_at timestamp, "
         "dwell_s double, home_cell string, number int",
     )
     told = [(cell, *pair) for cell, zones in TELLS.items() for pair in zones.items()]
-    cell_zones = spark.createDataFrame(told, "cell_id string, zone_id string, probability double")
+    cell_zones = local_frame(spark, told, "cell_id string, zone_id string, probability double")
     found: dict[str, dict[int, str]] = defaultdict(dict)
     kinds = visits.with_kind(stays, cell_zones, rules=RULES)
     assert "home_cell" not in kinds.columns
@@ -422,15 +424,16 @@ NIGHT = {
 
 
 def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]], day: date) -> DataFrame:
-    events = spark.createDataFrame(
+    events = local_frame(
+        spark,
         [(*row, "data") for row in rows],
         "subscriber_id string, event_time timestamp, cell_id string, event_type string",
     )
     local = LocalDay(day, ZoneInfo("Europe/Berlin"))
-    cells = spark.createDataFrame(list(AREAS.items()), "cell_id string, area string")
+    cells = local_frame(spark, list(AREAS.items()), "cell_id string, area string")
     found = gathered(events, cells, day_start=local.start)
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
-    areas = spark.createDataFrame([(area,) for area in with_residents], "area string")
+    areas = local_frame(spark, [(area,) for area in with_residents], "area string")
     return visits.homes(
         accepted(found.days),
         found.cells,
@@ -475,11 +478,12 @@ def test_the_night_ends_at_six_local_also_when_the_clocks_change(
 
 
 def test_who_was_silent_at_night_lives_nobody_knows_where(spark: SparkSession) -> None:
-    stays = spark.createDataFrame(
+    stays = local_frame(
+        spark,
         [("known", "mall"), ("known", "plaza"), ("silent", "mall")],
         "subscriber_id string, zone_id string",
     )
-    known = spark.createDataFrame([("known", "area 1")], "subscriber_id string, home_area string")
+    known = local_frame(spark, [("known", "area 1")], "subscriber_id string, home_area string")
     found = defaultdict(list)
     for row in visits.with_home(stays, known).collect():
         found[row.subscriber_id].append(row.home_area)

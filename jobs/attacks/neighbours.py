@@ -21,6 +21,7 @@ from scipy import sparse
 
 from jobs import releases
 from jobs.attacks.attackers import Floats, Integers, membership_scores
+from jobs.frames import local_frame
 from jobs.ingest_reference import stored_zones
 from jobs.publish_products import public_pairs
 from jobs.runtime import Night
@@ -237,8 +238,8 @@ def _first_cells(crowds: Sequence[Crowd]) -> list[int]:
 def _sums(night: Night, crowd: Crowd, ids: DataFrame, *, is_in: Column) -> DataFrame:
     """Exact sums of each world; the target is there where `is_in`. -> world, cell, units."""
     mechanism, key = crowd.mechanism, crowd.mechanism.measure.key
-    offers = night.spark.createDataFrame(
-        crowd.offers, "person string, cell long, presence double"
+    offers = local_frame(
+        night.spark, crowd.offers, "person string, cell long, presence double"
     ).coalesce(1)
     contributions = (
         ids.crossJoin(F.broadcast(offers))
