@@ -206,7 +206,7 @@ def _dated(night: Night, rows: DataFrame, month: Month) -> DataFrame:
 
 
 def _enter(night: Night, month: Month, entry: Mapping[str, Any]) -> None:
-    frame = local_frame(night.spark, [dict(entry)], REWARDS_MONTHS.schema)
+    frame = local_frame(night.spark, [entry], REWARDS_MONTHS.schema)
     night.store.replace(REWARDS_MONTHS, frame, month=month.first)
 
 

@@ -48,7 +48,7 @@ def cells(spark: SparkSession) -> DataFrame:
 
 
 def screened(spark: SparkSession, rows: Sequence[Event]) -> DataFrame:
-    frame = local_frame(spark, list(rows), SCHEMA)
+    frame = local_frame(spark, rows, SCHEMA)
     return events.screened(frame, day_start=START, day_end=END)
 
 

@@ -251,7 +251,7 @@ OUTAGES: dict[str, tuple[list[tuple[str, str]], list[int]]] = {
 
 
 def outages(spark: SparkSession, rows: Sequence[tuple[str, datetime, datetime]]) -> DataFrame:
-    return local_frame(spark, list(rows), "cell_id string, from timestamp, to timestamp")
+    return local_frame(spark, rows, "cell_id string, from timestamp, to timestamp")
 
 
 def test_outages_of_a_cell_are_merged_before_whole_hours_are_counted(spark: SparkSession) -> None:

@@ -380,7 +380,7 @@ def test_what_is_missing_is_paid_once_and_nothing_is_taken_back(spark: SparkSess
     october_paid_in_november = {"corrected": 40, "twice": 10}
 
     def frame(schema: str, *rows: tuple[object, ...]) -> DataFrame:
-        return local_frame(spark, list(rows), schema)
+        return local_frame(spark, rows, schema)
 
     months = {name: date(2026, number, 1) for name, number in (("s", 9), ("o", 10), ("n", 11))}
     missing = rewards.missing(

@@ -430,7 +430,7 @@ def homes(spark: SparkSession, rows: list[tuple[str, datetime, str]], day: date)
         "subscriber_id string, event_time timestamp, cell_id string, event_type string",
     )
     local = LocalDay(day, ZoneInfo("Europe/Berlin"))
-    cells = local_frame(spark, list(AREAS.items()), "cell_id string, area string")
+    cells = local_frame(spark, AREAS.items(), "cell_id string, area string")
     found = gathered(events, cells, day_start=local.start)
     with_residents = sorted({area for name, area in AREAS.items() if name != "far away"})
     areas = local_frame(spark, [(area,) for area in with_residents], "area string")
