@@ -18,8 +18,8 @@ BUILD       ?= build
 DIST        ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo world night rewards report budget statement certificate erase expire
-.PHONY: attack notebooks test sensitivity leaks accuracy bench check zip clean
+.PHONY: help setup demo world night status rewards report budget statement certificate erase expire
+.PHONY: attack notebooks test sensitivity leaks accuracy bench chaos check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -37,8 +37,12 @@ world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=
 	@$(BIN)/python -m jobs.make_world --out demo --subscribers $(SUBSCRIBERS) --centres $(CENTRES) \
 		--days $(DAYS) --last-day $(DAY) --seed $(SEED)
 
-night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 CONF=conf/demo.toml RESTATE=1 ATTACK=1
-	@$(BIN)/python -m jobs.run_night --conf $(CONF) --day $(DAY) $(if $(RESTATE),--restate) $(if $(ATTACK),--attack)
+night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 (or FROM= TO=) CONF=conf/demo.toml RESTATE=1 ATTACK=1 DRY=1
+	@$(BIN)/python -m jobs.run_night --conf $(CONF) $(if $(FROM),--from $(FROM) --to $(or $(TO),$(DAY)),--day $(DAY)) \
+		$(if $(RESTATE),--restate) $(if $(ATTACK),--attack) $(if $(DRY),--dry-run)
+
+status: $(READY) ## Show how the last nights went, and what is left to do: DAY=2026-11-23 CONF=conf/demo.toml
+	@$(BIN)/python -m jobs.show_status --conf $(CONF) --day $(DAY)
 
 rewards: $(READY) ## Settle what taking part earned in a month that is over, once: MONTH=2026-11 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.settle_rewards --conf $(CONF) --day $(MONTH)-01
@@ -84,6 +88,11 @@ accuracy: $(READY) ## Hold published numbers against the truth of made worlds: S
 bench: EVENTS ?= 20000000
 bench: $(READY) ## Hold the speed of a night against DuckDB on the same events: EVENTS=20000000 PAIRS=3 SKEWED=1
 	@$(BIN)/python -m tests.bench --events $(EVENTS) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SKEWED),--skewed)
+
+chaos: KILLS ?= 50
+chaos: NIGHTS ?= 10
+chaos: $(READY) ## Kill nights at random moments and hold what they leave against undisturbed ones: KILLS=50 NIGHTS=10 SEED=7
+	@$(BIN)/python -m tests.chaos --kills $(KILLS) --nights $(NIGHTS) --seed $(SEED)
 
 check: $(READY) ## Lint, types, architecture rules
 	@$(BIN)/ruff check .

@@ -42,12 +42,15 @@ SAMPLED_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Accounting:
-    """What became of every row read; the four parts add up to `rows_in`."""
+    """What became of every row read; the four parts add up to `rows_in`. `late`: how many of the
+    day's rows arrived on a later day.
+    """
 
     other_day: int
     rejected: Mapping[str, int]
     not_taking_part: int
     accepted: int
+    late: int
     files: list[tuple[str, int]]
 
     @property
@@ -56,12 +59,20 @@ class Accounting:
         return sum(parts)
 
     @property
+    def of_day(self) -> int:
+        return self.rows_in - self.other_day
+
+    @property
     def rejected_share(self) -> float:
-        of_day = self.rows_in - self.other_day
-        return sum(self.rejected.values()) / of_day if of_day else 0.0
+        return sum(self.rejected.values()) / self.of_day if self.of_day else 0.0
+
+    @property
+    def late_share(self) -> float:
+        return self.late / self.of_day if self.of_day else 0.0
 
     def __str__(self) -> str:
-        return f"{few(self.rows_in)} rows in, {few(self.accepted)} accepted"
+        late = f", {self.late_share:.1%} of the day's late" if self.late else ""
+        return f"{few(self.rows_in)} rows in, {few(self.accepted)} accepted{late}"
 
 
 def detect_visits(night: Night) -> Accounting:
@@ -104,12 +115,13 @@ def detect_visits(night: Night) -> Accounting:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by the outcome that identity and time decide (None: of the day), and the types of events
-    of the day, the most frequent first.
+    """Rows by the outcome that identity and time decide (None: of the day), the types of events of
+    the day, the most frequent first, and how many of the day's rows arrived on a later one.
     """
 
     rows: Mapping[str | None, int]
     types: tuple[str, ...]
+    late: int
 
     @property
     def of_day(self) -> int:
@@ -118,10 +130,13 @@ class Counts:
 
 def _counted(night: Night, screened: DataFrame) -> Counts:
     """Raises `Failed` for a day without events."""
-    of_day_type = F.when(F.col("outcome").isNull(), F.col("event_type")).alias("event_type")
+    is_of_day = F.col("outcome").isNull()
     found = (
-        screened.groupBy("outcome", of_day_type)
-        .agg(F.count(F.lit(1)).alias("rows"))
+        screened.groupBy("outcome", F.when(is_of_day, F.col("event_type")).alias("event_type"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.count_if(is_of_day & events.arrived_late()).alias("late"),
+        )
         .orderBy(F.desc("rows"), "event_type")
         .limit(MOST_TYPES + len(events.REASONS))
         .collect()
@@ -136,7 +151,11 @@ def _counted(night: Night, screened: DataFrame) -> Counts:
             expected="at least one",
             consequence="nothing was published",
         )
-    return Counts(rows, tuple(row.event_type for row in found if row.event_type is not None))
+    return Counts(
+        rows,
+        types=tuple(row.event_type for row in found if row.event_type is not None),
+        late=sum(row.late for row in found),
+    )
 
 
 def subscribers_of(night: Night, day: LocalDay) -> DataFrame:
@@ -176,6 +195,7 @@ def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events)
         rejected={reason: outcomes[reason] for reason in events.REASONS},
         not_taking_part=sum(outcomes[reason] for reason in consent.LEFT_OUT),
         accepted=outcomes[None],
+        late=counts.late,
         files=[*read.files, *night.landing.reference_files(night.day.date)],
     )
     day = night.day.date
@@ -223,6 +243,7 @@ def _examine_events(
         quality.volume_ratio(night, accounting.accepted),
         night.day.start.timestamp() - first if first else None,
         last - night.day.end.timestamp() if last else None,
+        accounting.late_share,
     )
     frame = local_frame(night.spark, [profile], quality.PROFILE)
     gates = quality.profile_expectations(night.settings.quality)

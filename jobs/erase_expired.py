@@ -67,11 +67,7 @@ class Expired:
 def erase_expired(night: Night) -> str:
     """Raises `Failed` when a table is over its limit all the same."""
     pending = finish_pending(night)
-    limits = {
-        table: _limits(night, table)
-        for table in TABLES
-        if table.root == "restricted" and night.store.exists(table)
-    }
+    limits = _limits_by_table(night)
     over = _over(night, limits)
     gone = [_expire(night, table, one, limits[table]) for table, one in over.items()]
     gone += _destroy_keys(night)
@@ -84,6 +80,16 @@ def erase_expired(night: Night) -> str:
         quality.record(night, findings, consequence="what is too old is still there")
     rest = f", {pending} erasures to be certified" if pending else ""
     return f"{few(sum(one.rows for one in over.values()))} rows over their age limit{rest}"
+
+
+def rows_over_limit(night: Night) -> int:
+    """How many rows the night would remove."""
+    return sum(one.rows for one in _over(night, _limits_by_table(night)).values())
+
+
+def _limits_by_table(night: Night) -> dict[Table, Limits]:
+    stored = (table for table in TABLES if table.root == "restricted" and night.store.exists(table))
+    return {table: _limits(night, table) for table in stored}
 
 
 def _limits(night: Night, table: Table) -> Limits:

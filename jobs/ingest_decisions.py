@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -39,15 +40,15 @@ def ingest_decisions(night: Night) -> str:
     files = landing.delivered(DECISIONS, error=Refused)
     store.create([CONSENT_DELIVERIES, CONSENT_DECISIONS, CONSENT_PERIODS])
     with readable("decisions", error=Refused):
-        if not _are_believable(night, files):
+        if not are_believable(night, files):
             return _nobody_decided(night)
-        unread = _unread(night, files)
-        news = _contents(night, unread).persist()
-        light = sum(file.bytes for file in unread) < _LIGHT_BYTES
-        told = _keep(night, news, light=light) if unread else "no new file"
+        new_files = unread(night, files)
+        news = _contents(night, new_files).persist()
+        light = sum(file.bytes for file in new_files) < _LIGHT_BYTES
+        told = _keep(night, news, light=light) if new_files else "no new file"
         changed = _reconsider(night, news, light=light)
-        if unread:
-            read = _as_rows(night, unread).withColumn("read_at", F.lit(night.now()))
+        if new_files:
+            read = _as_rows(night, new_files).withColumn("read_at", F.lit(night.now()))
             store.append(CONSENT_DELIVERIES, read)
         news.unpersist()
     return f"{told}, {few(changed)} changed periods"
@@ -64,7 +65,7 @@ def _nobody_decided(night: Night) -> str:
     return "nobody decided anything"
 
 
-def _are_believable(night: Night, files: Collection[LandedFile]) -> bool:
+def are_believable(night: Night, files: Collection[LandedFile]) -> bool:
     """False without a single row; raises `Refused` when they end too long before the day does.
 
     A day on which nobody decides is possible: its file shows that the delivery is alive. So rows
@@ -97,7 +98,7 @@ def _newest(night: Night, decisions: DataFrame) -> datetime | None:
     return row[0] if row else None
 
 
-def _unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
+def unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
     """Those that no run has read; what was read are as many rows as there were files ever."""
     rows = night.store.read(CONSENT_DELIVERIES).select(*CONSENT_DELIVERIES.key).collect()
     known = {LandedFile(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
@@ -133,7 +134,8 @@ def _store(night: Night, table: Table, changes: DataFrame, *, light: bool) -> in
     Delta merges the two kinds at once only by shuffling all that the table holds. Cut short in
     between, an old period runs on beside the new one: whoever is out by either is out.
     """
-    changes = changes.localCheckpoint()  # what is kept of it outlives a change of the table
+    # What is kept of it outlives a change of the table and, on two executors, the loss of one.
+    changes = changes.localCheckpoint(storageLevel=StorageLevel.MEMORY_AND_DISK_2)
     by_kind = {
         row.is_stored: row["count"] for row in changes.groupBy("is_stored").count().collect()
     }

@@ -30,7 +30,7 @@ _NAMED_AT_MOST = 5
 
 def ingest_reference(night: Night) -> str:
     """Reads, judges and stores the reference; raises `Failed` when too much of it is faulty."""
-    zones = _zones(night)
+    zones = delivered_zones(night)
     cells = _cells(night, zones)
     _examine_people_and_outages(night)
     place, day = night.settings.place, F.lit(night.day.date)
@@ -61,7 +61,8 @@ def _indoor_zone_ids(cells: DataFrame) -> list[str]:
     return [row.indoor_zone_id for row in indoor.collect()]
 
 
-def _zones(night: Night) -> list[geography.Zone]:
+def delivered_zones(night: Night) -> list[geography.Zone]:
+    """The sound ones. Raises `Failed` for none, too many faulty ones, or what is no GeoJSON."""
     files = night.landing.texts("zones", suffix=".geojson")
     try:
         zones, faults, seen = geography.zones_from_geojson(files)

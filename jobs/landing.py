@@ -44,6 +44,19 @@ class LandedFile(NamedTuple):
         return self.path, self.bytes
 
 
+class EventFolder(NamedTuple):
+    """One folder of events, by UTC date of arrival; `files` is None where it does not exist."""
+
+    date: date
+    path: str
+    files: list[LandedFile] | None
+
+    @property
+    def lacking(self) -> str:
+        """What there is in place of files."""
+        return "no such folder" if self.files is None else "an empty folder"
+
+
 @dataclass(frozen=True)
 class Landing:
     """The landing folders of one installation."""
@@ -56,42 +69,47 @@ class Landing:
 
         The day's own folder must be there; of the other two, what exists is read.
         """
-        source = self.settings.inputs.events
         parts: list[DataFrame] = []
         files: list[tuple[str, int]] = []
         missing = []
-        for folder_date in (day + timedelta(days=shift) for shift in (-1, 0, 1)):
-            path = self._path(source, folder_date)
-            found = self.files(path)
-            if not found and folder_date == day:
+        for folder in self.event_folders(day):
+            if not folder.files and folder.date == day:
                 raise Failed(
                     f"events of {day}",
-                    found="no such folder" if found is None else "an empty folder",
-                    expected=f"files in {path}",
+                    found=folder.lacking,
+                    expected=f"files in {folder.path}",
                     consequence="no event was read",
                 )
-            if not found:
-                missing.append(path)
+            if not folder.files:
+                missing.append(folder.path)
                 continue
-            parts.append(self._events_in(path, folder_date))
-            files += [file.path_and_bytes for file in found]
+            parts.append(self.events_in(folder))
+            files += [file.path_and_bytes for file in folder.files]
         return Events(reduce(DataFrame.unionByName, parts), files, missing)
+
+    def event_folders(self, day: date) -> list[EventFolder]:
+        """The folders of the UTC days before, on and after `day`, whether or not they are there."""
+        return [self._event_folder(day + timedelta(days=shift)) for shift in (-1, 0, 1)]
+
+    def _event_folder(self, day: date) -> EventFolder:
+        path = self._path(self.settings.inputs.events, day)
+        return EventFolder(day, path, self.files(path))
 
     def some_events(self, day: date, *, most_bytes: int) -> DataFrame:
         """Rows of the first files of the day's own folder, with `folder_date`: one file, or as many
         as are not larger than `most_bytes` together.
         """
-        path = self._path(self.settings.inputs.events, day)
-        found = self.files(path) or []
+        folder = self._event_folder(day)
+        found = folder.files or []
         ends = accumulate(file.bytes for file in found)
         several = sum(end <= most_bytes for end in ends)
-        return self._events_in(path, day, files=[file.path for file in found[: max(several, 1)]])
+        return self.events_in(folder, files=[file.path for file in found[: max(several, 1)]])
 
-    def _events_in(self, path: str, folder_date: date, *, files: Sequence[str] = ()) -> DataFrame:
+    def events_in(self, folder: EventFolder, *, files: Sequence[str] = ()) -> DataFrame:
         """Rows of one folder, or of some of its files, with `folder_date`."""
         source = self.settings.inputs.events
-        rows = self._frame("events", source, path, tables.EVENTS, files=files)
-        return rows.withColumn("folder_date", F.lit(folder_date))
+        rows = self._frame("events", source, folder.path, tables.EVENTS, files=files)
+        return rows.withColumn("folder_date", F.lit(folder.date))
 
     def rows(
         self,
@@ -207,11 +225,15 @@ class Landing:
         found = [file for one in others for file in self.files(self._path(one, day)) or []]
         return [file.path_and_bytes for file in found]
 
+    def holds(self, folder: str, name: str) -> bool:
+        """Whether a folder holds a file of that name, hidden or not."""
+        path = self._hadoop_path(f"{folder.rstrip('/')}/{name}")
+        return bool(self._system(path).exists(path))
+
     def files(self, path: str) -> list[LandedFile] | None:
         """The data files below `path`, in order; None when it does not exist."""
-        jvm: Any = self.spark._jvm
-        hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-        system = hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
+        hadoop_path = self._hadoop_path(path)
+        system = self._system(hadoop_path)
         if not system.exists(hadoop_path):
             return None
         root = system.makeQualified(hadoop_path).toUri().getPath()
@@ -224,6 +246,13 @@ class Landing:
                 modified_at = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
                 found.append(LandedFile(file.getPath().toString(), int(file.getLen()), modified_at))
         return sorted(found)
+
+    def _hadoop_path(self, path: str) -> Any:
+        jvm: Any = self.spark._jvm
+        return jvm.org.apache.hadoop.fs.Path(path)
+
+    def _system(self, hadoop_path: Any) -> Any:
+        return hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
 
     def _path(self, source: Input, day: date | None) -> str:
         relative = source.path.format(day=day) if day else source.path

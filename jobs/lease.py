@@ -76,6 +76,12 @@ def held(spark: SparkSession, root: str, *, work: str) -> Iterator[Callable[[], 
             file.remove()
 
 
+def holder(spark: SparkSession, root: str) -> Holder | None:
+    """Who is at work on the warehouse at `root`; None when nobody is, or who was has died."""
+    found = _LeaseFile(spark, f"{root.rstrip('/')}/{NAME}").read()
+    return None if found is None or found.is_dead() else found
+
+
 def _take(file: _LeaseFile, mine: Holder) -> None:
     for _ in range(_TRIES):
         if file.create(mine):

@@ -56,8 +56,8 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
         if not releases.is_drawn(night, entry):
             _draw(night, entry)
         night.store.publish(derived_release(night, entry))
-        entry = releases.close(night, entry)
         night.store.create(tables.TABLES)
+        entry = releases.close(night, entry)
     night.key.destroy()
     return entry
 

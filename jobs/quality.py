@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PROFILE = (
     "accepted bigint, rejected_share double, volume_ratio double, "
-    "seconds_before_day double, seconds_after_day double"
+    "seconds_before_day double, seconds_after_day double, late_share double"
 )
 
 WAITS = "longest_wait_h double, share_in_time double"
@@ -108,6 +108,7 @@ def profile_expectations(quality: Quality) -> list[Expectation]:
         between("volume_ratio", quality.min_volume_ratio, quality.max_volume_ratio),
         between("seconds_before_day", None, 0),
         between("seconds_after_day", None, 0),
+        between("late_share", 0, quality.max_late_share, severity="warning"),
     ]
 
 

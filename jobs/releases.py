@@ -10,9 +10,10 @@ stored is never drawn again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from math import fsum
 
 from pyspark.sql import Column, DataFrame, Row
@@ -107,6 +108,11 @@ def participants_entry(night: Night) -> Entry:
     )
     calibrations = tuple(Calibration(one, l0=1, rho=rho) for one, rho in spent.items())
     return Entry(f"participation-{month:%Y-%m}", month, calibrations, night.now())
+
+
+def closed_by_day(night: Night) -> Counter[date]:
+    """How many releases of each day are published."""
+    return Counter(entry.day for entry in _entries(lines(night)) if entry.is_closed)
 
 
 def claim(night: Night, entry: Entry) -> None:
@@ -216,7 +222,7 @@ def _entries(rows_of_ledger: Iterable[Row]) -> list[Entry]:
                 Calibration(_MEASURES[row["product"], row.measure], l0=row.l0, rho=row.rho)
                 for row in rows
             ),
-            published_at=rows[0].published_at,
+            published_at=rows[0].published_at.replace(tzinfo=UTC),
             supersedes=rows[0].supersedes,
             is_closed=all(row["rows"] is not None for row in rows),
         )
@@ -232,15 +238,24 @@ def _number(release_id: str) -> int:
     return int(release_id.rsplit("-", 1)[1])
 
 
-def _must_be_affordable(night: Night, entry: Entry) -> None:
-    """Raises `Refused` for a release that asks more than its day has left."""
+def left(night: Night, entry: Entry) -> Budget:
+    """What the release's day has left of its cap, before the release is claimed."""
     participants = _is_of_participants(entry)
     privacy = night.settings.privacy
     cap = privacy.participation.rho_cap if participants else privacy.rho_cap
-    spent = fsum(row.rho for row in _of_day(night, entry.day, participants=participants))
-    left = Budget(cap, spent)
+    others = (
+        row
+        for row in _of_day(night, entry.day, participants=participants)
+        if row.release_id != entry.release_id
+    )
+    return Budget(cap, fsum(row.rho for row in others))
+
+
+def _must_be_affordable(night: Night, entry: Entry) -> None:
+    """Raises `Refused` for a release that asks more than its day has left."""
+    budget_left = left(night, entry)
     for calibration in entry.calibrations:
-        left = left.spend(calibration.rho, on=calibration.measure.full_name)
+        budget_left = budget_left.spend(calibration.rho, on=calibration.measure.full_name)
 
 
 def _must_be_proven(calibration: Calibration) -> None:

@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from logging import ERROR, WARNING
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,12 +23,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import lease
+from jobs import lease, monitoring
 from jobs.keys import KeyStore, key_store
 from jobs.landing import Landing, read_failure
-from jobs.store import Store
+from jobs.store import Store, storage_failure
 from transforms.days import LocalDay
-from transforms.errors import Failed, FootfallError, Misused
+from transforms.errors import Failed, FootfallError, Misused, Unwritable
 from transforms.settings import Settings, merged, settings_from
 from transforms.tables import Table
 from transforms.wording import shown
@@ -60,19 +61,25 @@ class Progress:
 
     def headline(self, text: str) -> None:
         self.console.print(text, style="bold", markup=False)
+        monitoring.log(text)
 
     def step(self, step: Callable[..., Result], night: Night, **options: bool) -> Result:
         """Runs a step and prints one line when it ends."""
         name, started = step.__name__.replace("_", " "), time.monotonic()
+        monitoring.log("step started", step=step.__name__)
         with self.console.status(f"{name} …"):
             result = step(night, **options)
         seconds = time.monotonic() - started
         self.console.print(f"  {name:<18} {seconds:6.1f} s   {result}", markup=False)
+        monitoring.log(
+            "step ended", step=step.__name__, seconds=round(seconds, 1), result=str(result)
+        )
         return result
 
     def note(self, text: str) -> None:
         """Something the user should know."""
         self.console.print(f"  ! {text}", markup=False)
+        monitoring.log(text, level=WARNING)
 
 
 @dataclass(frozen=True)
@@ -122,14 +129,20 @@ def night_of(
     )
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def arguments(description: str, *, several_days: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description,
         epilog="exit codes: 0 done, 1 failed (input missing, unreadable or below quality), "
         "2 bad usage or settings, 3 refused (privacy or consent gate)",
     )
     parser.add_argument("--conf", required=True, metavar="FILE", help="overlay on conf/base.toml")
-    parser.add_argument("--day", required=True, metavar="YYYY-MM-DD", help="local day to work on")
+    parser.add_argument(
+        "--day", required=not several_days, metavar="YYYY-MM-DD", help="local day to work on"
+    )
+    if several_days:
+        for name, which in (("from", "first"), ("to", "last")):
+            meaning = f"in place of --day: the {which} of several days, one night after another"
+            parser.add_argument(f"--{name}", dest=which, metavar="YYYY-MM-DD", help=meaning)
     for name in ("landing", "restricted", "published"):
         parser.add_argument(f"--{name}", metavar="PATH", help=f"in place of paths.{name}")
     return parser
@@ -175,17 +188,43 @@ def _toml(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def parsed_day(text: str, *, settings: Settings, now: datetime) -> date:
+def parsed_days(
+    day: str | None, first: str | None, last: str | None, *, settings: Settings, now: datetime
+) -> list[date]:
+    """`day` alone, or all days from `first` to `last`. Raises `Misused` for anything else."""
+    if day is not None and first is None and last is None:
+        return [parsed_day(day, settings=settings, now=now)]
+    given = {"--day": day, "--from": first, "--to": last}
+    if day is not None or first is None or last is None:
+        raise Misused(
+            "days",
+            found=" ".join(name for name, text in given.items() if text is not None) or "none",
+            expected="--day, or both --from and --to",
+            consequence="nothing was read",
+        )
+    start = parsed_day(first, settings=settings, now=now, option="--from")
+    end = parsed_day(last, settings=settings, now=now, option="--to")
+    if end < start:
+        raise Misused(
+            "--to",
+            found=f"{end}, which is before {start}",
+            expected="the last of the days, not before the first",
+            consequence="nothing was read",
+        )
+    return [start + timedelta(days=after) for after in range((end - start).days + 1)]
+
+
+def parsed_day(text: str, *, settings: Settings, now: datetime, option: str = "--day") -> date:
     """A day that is over; raises `Misused` for anything else."""
     day = _iso_date(text)
     if day is None:
         raise Misused(
-            "--day", found=shown(text), expected="YYYY-MM-DD", consequence="nothing was read"
+            option, found=shown(text), expected="YYYY-MM-DD", consequence="nothing was read"
         )
     today = now.astimezone(settings.zone_info).date()
     if day >= today:
         raise Misused(
-            "--day",
+            option,
             found=f"{day}, which is {'not over' if day == today else 'in the future'}",
             expected=f"a day before {today}",
             consequence="nothing was read",
@@ -268,13 +307,30 @@ def _profile(name: str, conf: str) -> dict[str, str]:
     return properties
 
 
+Step = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Several:
+    """How a step is run for several days, one after another.
+
+    `is_done` says which of them there is nothing to do for; `plan` takes the step's place in a dry
+    run; `afterwards` is called when a day has ended, however it did.
+    """
+
+    is_done: Callable[..., bool]
+    plan: Step
+    afterwards: Callable[[Night], None]
+
+
 def run_job(
-    step: Callable[..., object],
+    step: Step,
     *,
     description: str,
     flags: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     writes: bool = True,
+    several: Several | None = None,
     argv: Sequence[str] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> int:
@@ -283,27 +339,80 @@ def run_job(
     flags: names of yes-or-no options and their help; files: the same of files the step must be
     given. `step` takes each by its name. A step that `writes` has the warehouse to itself.
     """
-    parser = arguments(description)
+    parser = arguments(description, several_days=several is not None)
     for flag, meaning in (flags or {}).items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     for file, meaning in (files or {}).items():
         parser.add_argument(f"--{file}", required=True, metavar="FILE", type=Path, help=meaning)
+    if several is not None:
+        meaning = "say what would be done, read and spent, and do nothing of it"
+        parser.add_argument("--dry-run", action="store_true", help=meaning)
     options = parser.parse_args(argv)
     with exit_codes() as ending:
         roots = ("landing", "restricted", "published")
         overrides = {name: getattr(options, name) for name in roots}
         settings = load_settings(options.conf, overrides)
-        day = parsed_day(options.day, settings=settings, now=now())
-        work = f"{step.__name__} {day}"
+        first, last = getattr(options, "first", None), getattr(options, "last", None)
+        days = parsed_days(options.day, first, last, settings=settings, now=now())
+        if getattr(options, "dry_run", False) and several is not None:
+            step, writes, several = several.plan, False, None
         chosen = {name: getattr(options, name) for name in (*(flags or {}), *(files or {}))}
+        name = step.__name__
+        monitoring.log_to(settings.monitoring.log)
+        work = f"{name} {days[0]}" if len(days) == 1 else f"{name} {days[0]} to {days[-1]}"
         with _session_of_job(settings, conf=options.conf, name=work) as spark:
-            night = night_of(settings, day, spark, now=now)
+            nights = [night_of(settings, day, spark, now=now) for day in days]
             if not writes:
-                step(night, **chosen)
+                ending.code = _each(nights, step, chosen)
                 return ending.code
             with lease.held(spark, settings.paths.restricted, work=work) as confirm:
-                step(replace(night, confirm_alone=confirm), **chosen)
+                held = [replace(night, confirm_alone=confirm) for night in nights]
+                ending.code = _each(held, step, chosen, several)
     return ending.code
+
+
+def _each(
+    nights: Sequence[Night],
+    step: Step,
+    chosen: Mapping[str, Any],
+    several: Several | None = None,
+) -> int:
+    """One night after another. -> the worst exit code
+
+    Where one has failed for what was delivered, the next may be sound; anything else ends them all.
+    """
+    endings: dict[date, str] = {}
+    worst = 0
+    for night in nights:
+        if len(nights) > 1 and several is not None and several.is_done(night, **chosen):
+            endings[night.day.date] = "done before"
+            continue
+        with monitoring.about(day=night.day.date, run_id=night.run_id), exit_codes() as ending:
+            step(night, **chosen)
+        if several is not None:
+            several.afterwards(night)
+        worst = max(worst, ending.code)
+        endings[night.day.date] = _ENDINGS[ending.code]
+        if ending.error is not None and not isinstance(ending.error, Failed):
+            break
+    if several is not None and len(nights) > 1:
+        _tell_endings(nights, endings)
+    return worst
+
+
+_ENDINGS = {0: "done", 1: "failed", 2: "misused", 3: "refused"}
+
+
+def _tell_endings(nights: Sequence[Night], endings: Mapping[date, str]) -> None:
+    days = [night.day.date for night in nights]
+    by_ending: dict[str, list[str]] = {}
+    for day in days:
+        by_ending.setdefault(endings.get(day, "not started"), []).append(str(day))
+    told = [
+        f"{len(of_it)} {ending}" + ("" if ending.startswith("done") else f" ({', '.join(of_it)})")
+        for ending, of_it in by_ending.items()
+    ]
+    nights[0].progress.headline(f"nights of {days[0]} to {days[-1]}: {', '.join(told)}")
 
 
 @contextmanager
@@ -320,7 +429,10 @@ def _session_of_job(settings: Settings, *, conf: str, name: str) -> Iterator[Spa
 
 @dataclass
 class Ending:
+    """What a job ends with, and why if that is not 0."""
+
     code: int = 0
+    error: Exception | None = None
 
 
 @contextmanager
@@ -329,28 +441,42 @@ def exit_codes() -> Iterator[Ending]:
     ending = Ending()
     try:
         yield ending
-    except FootfallError as error:
-        ending.code = error.exit_code
-        print(f"error: {error}", file=sys.stderr)
     except Exception as error:
-        ending.code = 1
-        reason = read_failure(error)
-        if reason is not None:
-            failure = Failed(
+        ending.error = _told(error)
+        ending.code = getattr(ending.error, "exit_code", 1)
+
+
+def _told(error: Exception) -> Exception:
+    """Says what is wrong; where a file or the storage is, the error says so in its place."""
+    if not isinstance(error, FootfallError):
+        unreadable, unwritable = read_failure(error), storage_failure(error)
+        if unwritable is not None:
+            error = Unwritable(
+                "storage",
+                found=unwritable,
+                expected="room and the right to write, in both roots and Spark's local folders",
+                consequence="the step was not finished; run it again when that is mended",
+            )
+        elif unreadable is not None:
+            error = Failed(
                 "input",
-                found=reason,
+                found=unreadable,
                 expected="files of the format named in the settings",
                 consequence="nothing was published",
             )
-            print(f"error: {failure}", file=sys.stderr)
         else:
             _tell_unexpected(error)
+            return error
+    print(f"error: {error}", file=sys.stderr)
+    monitoring.log_error(error)
+    return error
 
 
 def _tell_unexpected(error: Exception) -> None:
     """Where it happened but not what it says: the text may hold values of a row."""
     condition = getattr(error, "getCondition", lambda: None)()
     name = type(error).__name__ + (f" [{condition}]" if condition else "")
+    monitoring.log("unexpected error", level=ERROR, exit_code=1, kind=name)
     print(
         f"error: job: found an unexpected {name}, expected none; the step was not finished",
         file=sys.stderr,

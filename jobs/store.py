@@ -62,6 +62,15 @@ class StoredFile:
         """Whether it tells something of one version of a table."""
         return self.name[:20].isdigit()
 
+    @property
+    def is_in_log(self) -> bool:
+        return "/_delta_log/" in self.path
+
+    @property
+    def is_half_written(self) -> bool:
+        """Whether it was to join Delta's log, where what is added has a hidden name at first."""
+        return self.is_in_log and self.name.startswith(".")
+
 
 @dataclass(frozen=True)
 class Store:
@@ -340,9 +349,7 @@ class Store:
         return [
             file
             for file in self._files(self.path(table))
-            if "/_delta_log/" not in file.path
-            and file.name not in needed
-            and not file.name.endswith(".crc")
+            if not file.is_in_log and file.name not in needed and not file.name.endswith(".crc")
         ]
 
     @contextmanager
@@ -390,7 +397,8 @@ class Store:
 
     def publish(self, release: Release) -> None:
         """Writes a release's rows of its day into every published table, each once: a table that
-        holds the release already, or held it before a later one, stays as it is.
+        holds the release already, or held it before a later one, stays as it is. What an attempt
+        that was killed has left of it goes.
         """
         if not isinstance(release, Release):
             raise TypeError(f"a {type(release).__name__} can't be published: only a Release can")
@@ -406,6 +414,20 @@ class Store:
             ]
         for one in written:
             one.result()
+        for table in release.tables:
+            self._remove(self._left_of(release, table))
+
+    def _left_of(self, release: Release, table: Table) -> list[StoredFile]:
+        """Files written for the release that no version of the table names."""
+        young = {f for f in self._files(self.path(table)) if f.modified_at >= release.published_at}
+        half_written = {file for file in young if file.is_half_written}
+        of_its_day = {file for file in young if f"/day={release.day}/" in file.path}
+        left = of_its_day & set(self.stale_files(table))
+        if left:  # older versions name theirs, too, and may still be read
+            removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
+            named = {row.path.rsplit("/", 1)[-1] for row in removed.select("path").collect()}
+            left = {file for file in left if file.name not in named}
+        return [*half_written, *left]
 
     def _replace(
         self,
@@ -499,3 +521,20 @@ def _broken_rule(table: Table, text: str) -> str | None:
         return f"{check[1]} ({table.checks[check[1]]})"
     # `replaceWhere` is checked like a rule, but has a condition in place of a name.
     return "the condition of what is replaced" if check else None
+
+
+_STORAGE_FAILURES = {
+    "No space left on device": "no space left",
+    "Disk quota exceeded": "no space left of the quota",
+    "File too large": "a limit to the size of files",
+    "Read-only file system": "a read-only file system",
+    "Permission denied": "no right to write",
+    "AccessControlException": "no right to write",
+    "Mkdirs failed to create": "a folder that can't be made",
+}
+
+
+def storage_failure(cause: Exception) -> str | None:
+    """What is wrong with the storage that could not be written to; None for any other error."""
+    text = str(cause)
+    return next((told for sign, told in _STORAGE_FAILURES.items() if sign in text), None)

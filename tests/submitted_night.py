@@ -1,9 +1,10 @@
-"""A whole night by spark-submit on two executors, and everything it leaves or had on its way."""
+"""A whole night by spark-submit on a cluster that loses one of its two machines on the way, and
+everything that the night leaves or had on its way.
+"""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,16 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-import pyspark
 from deltalake import DeltaTable
 from nbclient import NotebookClient
 
 from jobs.keys import KEY_BYTES
+from tests.cluster import Cluster, standalone
 from transforms.tables import NIGHTLY_PRODUCTS
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-SPARK_HOME = Path(pyspark.__file__).resolve().parent
 DAY = "2025-11-22"
 
 
@@ -119,10 +119,11 @@ def watching(look: Callable[[], None], *, every_s: float = 0.1) -> Iterator[None
 class Submitted:
     """A night that spark-submit ran, and where it left what."""
 
-    done: subprocess.CompletedProcess[str] = field(repr=False)
+    stdout: str = field(repr=False)
+    stderr: str = field(repr=False)
     landing: Path
     root: Path
-    executors: Path
+    cluster: Cluster = field(repr=False)
     watch: Watch = field(repr=False)
 
     @property
@@ -146,8 +147,12 @@ class Submitted:
         """All that others than the job may come to see: what is sold, notebooks, logs, pages,
         temporary files.
         """
-        names = ("published", "notebooks", "eventlog", "output", "work", "local", "tmp")
-        return [*(self.root / name for name in names), self.executors]
+        names = ("published", "notebooks", "eventlog", "output", "work", "local", "tmp", "cluster")
+        return [self.root / name for name in names]
+
+
+LOST, LOST_AFTER = 1, "ingest reference"
+"""The machine that is lost, and the step after which: while events are read and gathered."""
 
 
 @contextmanager
@@ -167,41 +172,60 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         "spark.eventLog.dir": (root / "eventlog").as_uri(),
         "spark.eventLog.compress": "false",
         "spark.local.dir": str(root / "local"),
+        "spark.executor.memory": "2g",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
         "spark.driver.extraJavaOptions": java,
         "spark.executor.extraJavaOptions": java,
     }
-    command = [
-        Path(sys.executable).parent / "spark-submit",
-        *("--master", "local-cluster[2,1,2048]"),
-        *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
-        *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
-        *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
-        *("--landing", os.path.relpath(landing, root / "work")),
-        *("--restricted", "../restricted", "--published", "../published"),
-    ]
-    watch = Watch(root / "restricted/keys", (root / "local", root / "tmp"), root / "kept")
-    with watching(watch.look):
-        done = ended(command, cwd=root / "work", timeout_s=timeout_s, TMPDIR=str(root / "tmp"))
-    (root / "output/stdout").write_text(done.stdout)
-    (root / "output/stderr").write_text(done.stderr)
-    executors = [SPARK_HOME / "work" / one for one in _applications(root / "eventlog")]
-    try:
-        assert done.returncode == 0, done.stderr[-4000:]
-        for notebook in NOTEBOOKS:
-            _execute(notebook, root / "notebooks", published=root / "published")
-        [of_night] = executors
-        yield Submitted(done, landing, root, of_night, watch)
-    finally:
-        for folder in executors:
-            shutil.rmtree(folder, ignore_errors=True)
+    here = environment(TMPDIR=str(root / "tmp"))
+    with standalone(root / "cluster", environment=here, memory_mib=2048) as cluster:
+        command = [
+            Path(sys.executable).parent / "spark-submit",
+            *("--master", cluster.url),
+            *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
+            *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
+            *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
+            *("--landing", os.path.relpath(landing, root / "work")),
+            *("--restricted", "../restricted", "--published", "../published"),
+        ]
+        folders = (root / "local", root / "tmp", *cluster.disks)
+        watch = Watch(root / "restricted/keys", folders, root / "kept")
+        output = root / "output/stdout"
+        with (
+            watching(watch.look),
+            watching(Loss(cluster, output).look),
+            output.open("wb") as stdout,
+            (root / "output/stderr").open("wb") as stderr,
+        ):
+            done = subprocess.run(
+                [str(part) for part in command],
+                cwd=root / "work",
+                env=here,
+                stdout=stdout,
+                stderr=stderr,
+                timeout=timeout_s,
+                check=False,
+            )
+    said = (root / "output/stderr").read_text("utf-8")
+    assert done.returncode == 0, said[-4000:]
+    for notebook in NOTEBOOKS:
+        _execute(notebook, root / "notebooks", published=root / "published")
+    yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, watch)
 
 
-def _applications(event_logs: Path) -> set[str]:
-    """Ids of applications in the names of their event logs, `eventlog_v2_app-…` or `app-…`."""
-    names = {log.name.removeprefix("eventlog_v2_") for log in event_logs.iterdir()}
-    return {name for name in names if name.startswith("app-")}
+@dataclass
+class Loss:
+    """Takes a machine away as soon as the night has come so far."""
+
+    cluster: Cluster
+    output: Path
+    is_over: bool = False
+
+    def look(self) -> None:
+        if not self.is_over and LOST_AFTER in self.output.read_text("utf-8", "replace"):
+            self.cluster.lose(LOST)
+            self.is_over = True
 
 
 def _execute(notebook: Path, folder: Path, *, published: Path) -> None:

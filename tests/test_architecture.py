@@ -203,8 +203,8 @@ def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
 
 
 def test_no_job_writes_files_but_those_who_say_so() -> None:
-    """Tables go through the store; a page, a key, the demo world and what a comparison with it
-    found are files of their own.
+    """Tables go through the store; a page, a key, figures for the operator's monitoring, the demo
+    world and what a comparison with it found are files of their own.
     """
     writes = {"write_text", "write_bytes", "write_table", "write_dataset", "write_deltalake"}
     writes |= {"to_parquet", "to_csv", "to_json", "to_pickle", "fdopen", "copyfile", "copytree"}
@@ -213,7 +213,13 @@ def test_no_job_writes_files_but_those_who_say_so() -> None:
         for path in JOBS
         if writes & {call.split(".")[-1] for call in calls(path) if not call.startswith("F.")}
     }
-    assert writers == {"keys", "make_world", "measure_accuracy", "render_statement"}
+    assert writers == {
+        "keys",
+        "make_world",
+        "measure_accuracy",
+        "monitoring",
+        "render_statement",
+    }
 
 
 def test_only_the_store_knows_where_the_published_root_is() -> None:

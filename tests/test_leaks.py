@@ -1,4 +1,4 @@
-"""A night by spark-submit: that it runs on two executors, and that nothing leaks from it.
+"""A night by spark-submit: that it outlives the loss of a machine, and that nothing leaks from it.
 
 What it leaves, and what came and went on local disks, is searched for everybody and the key: each
 identity of the world as it is and by its SHA-256 and MD5, each pseudonym, and the key of the day,
@@ -13,6 +13,8 @@ import hashlib
 import hmac
 import json
 import shutil
+import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ from jobs.traces import (
     search_for,
 )
 from tests.small_world import landing_of_small_world
-from tests.submitted_night import DAY, NOTEBOOKS, Submitted, gold_rows, submitted_night
+from tests.submitted_night import DAY, LOST, NOTEBOOKS, Submitted, gold_rows, submitted_night
 from transforms.tables import (
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
@@ -76,9 +78,8 @@ def submitted(
 
 
 def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
-    done = submitted.done
-    assert not [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    lines = done.stdout.splitlines()
+    assert not [line for line in submitted.stderr.splitlines() if line.startswith("error:")]
+    lines = submitted.stdout.splitlines()
     assert lines[-2:] == [
         f"restricted: {submitted.restricted}",
         f"published: {submitted.published}",
@@ -99,13 +100,26 @@ def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted)
     events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
     [properties] = [e["Spark Properties"] for e in events if "Spark Properties" in e]
     given: dict[str, Any] = dict(properties)
-    assert given["spark.master"] == "local-cluster[2,1,2048]"
+    assert given["spark.master"] == submitted.cluster.url
     assert given["spark.sql.shuffle.partitions"] == "2"
     assert given["spark.io.encryption.enabled"] == "true"
     assert given["spark.sql.session.timeZone"] == "UTC"
-    hosts = {e["Executor ID"] for e in events if e["Event"] == "SparkListenerExecutorAdded"}
-    assert len(hosts) == 2
-    assert len(list(submitted.executors.glob("*/stderr"))) == 2
+    happened = Counter(e["Event"] for e in events)
+    assert happened["SparkListenerExecutorAdded"] == 2
+
+
+def test_a_machine_was_lost_while_events_were_read_and_the_night_went_on(
+    submitted: Submitted,
+) -> None:
+    events = [json.loads(line) for log in submitted.event_log for line in _lines(log)]
+    lost, later = 0, 0
+    for event in events:
+        is_end = event["Event"] == "SparkListenerTaskEnd"
+        lost += event["Event"] == "SparkListenerExecutorRemoved"
+        later += bool(lost) and is_end and event["Task End Reason"]["Reason"] == "Success"
+    assert lost == 1
+    assert later > 100, "most of a night's tasks come after its events"
+    assert submitted.cluster.workers[LOST].returncode == -signal.SIGKILL
 
 
 def _lines(log: Path) -> list[str]:
@@ -220,7 +234,7 @@ def test_the_search_sees_everything_a_night_writes(submitted: Submitted) -> None
     assert {"buyer_start.ipynb", "00000000000000000000.json"} <= names
     assert {path.name for path in submitted.event_log} <= names
     assert any(path.stat().st_size > 1 << 20 for path in submitted.event_log)
-    assert len(list(submitted.executors.glob("*/stderr"))) == 2
+    assert len(submitted.cluster.logs_of_executors) == 2
     assert len(list(submitted.published.rglob("part-*.parquet"))) >= len(NIGHTLY_PRODUCTS)
 
 
@@ -244,7 +258,12 @@ def test_nothing_of_anybody_was_ever_readable_on_a_local_disk(
     shuffled = [path for path in kept.glob("*shuffle_*.data") if path.stat().st_size]
     assert len(shuffled) > 20
     must_be_clean(searches.all(), [kept], "local disks")
-    assert not [path for folder in submitted.watch.folders for path in files_of(folder)]
+    lost = submitted.cluster.disks[LOST]
+    assert [*files_of(lost)], "nobody tidies up on a machine that is gone"
+    others = (folder for folder in submitted.watch.folders if folder != lost)
+    left = {path.name for folder in others for path in files_of(folder)}
+    unpacked = {name for name in left if name.removesuffix(".lck").endswith(".so")}
+    assert left == unpacked, "the lost executor's Java had unpacked libraries, and that is all"
 
 
 def test_each_restricted_table_holds_no_more_than_it_must(
@@ -397,7 +416,7 @@ PLANTS = {
         "pseudonyms",
     ),
     "a pseudonym in an executor's output": Plant(
-        lambda night: next(night.executors.glob("*/stderr")),
+        lambda night: night.cluster.logs_of_executors[0],
         lambda secrets: appended(f"by row with values:\n - pseudonym : {secrets.pseudonyms[6]}\n"),
         "pseudonyms",
     ),

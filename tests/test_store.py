@@ -39,6 +39,8 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parent.parent
 SATURDAY, SUNDAY = date(2025, 11, 22), date(2025, 11, 23)
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
+PUBLISHED_AT = NOON
+"""Before every file that is written here: the store must tell by the log what was published."""
 GOLD = [product.table for product in (*NIGHTLY_PRODUCTS, tables.ZONE_POPULARITY)]
 
 
@@ -367,7 +369,7 @@ def tiny_release(
         )
         for product in NIGHTLY_PRODUCTS
     }
-    return Release(release_id, day, frames)
+    return Release(release_id, day, PUBLISHED_AT, frames)
 
 
 @pytest.fixture(scope="module")
@@ -392,6 +394,28 @@ def test_publishing_replaces_the_day_of_the_release_only(published: Store) -> No
             (SATURDAY, "2025-11-22-2", 130.0),
             (SUNDAY, "2025-11-23-1", 240.0),
         }
+
+
+def test_what_a_killed_attempt_left_goes_and_what_was_superseded_stays(
+    store: Store, spark: SparkSession
+) -> None:
+    table = NIGHTLY_PRODUCTS[0].table
+    store.publish(tiny_release(spark, SATURDAY))
+    store.publish(tiny_release(spark, SATURDAY, number=2))
+    folder = Path(store.path(table))
+    before = {path for path in folder.rglob("*") if path.is_file()}
+    data = next(folder.glob(f"day={SATURDAY}/*.parquet"))
+    left = [
+        data.with_name("part-00000-killed.c000.snappy.parquet"),
+        data.with_name(".part-00000-killed.c000.snappy.parquet.crc"),
+        folder / "_delta_log/.00000000000000000003.json.killed.tmp",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    store.publish(tiny_release(spark, SATURDAY, number=2))
+    assert {path for path in folder.rglob("*") if path.is_file()} == before
+    first = DeltaTable(str(folder), version=1).to_pyarrow_table()
+    assert first["release_id"].to_pylist() == ["2025-11-22-1"], "it can still be read"
 
 
 @pytest.mark.parametrize("product", NIGHTLY_PRODUCTS, ids=lambda product: product.name)
@@ -440,7 +464,7 @@ def test_only_a_release_is_published(store: Store) -> None:
 def test_a_release_holds_published_tables_only(store: Store) -> None:
     frames = {REJECTED: rejections(store, SATURDAY, {"no_id": 1})}
     with pytest.raises(TypeError, match=r"ops\.rejected is restricted"):
-        store.publish(Release("2025-11-22-1", SATURDAY, frames))
+        store.publish(Release("2025-11-22-1", SATURDAY, PUBLISHED_AT, frames))
     assert not store.exists(REJECTED)
 
 
@@ -449,7 +473,7 @@ def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
     row = gold_row(product, SATURDAY, "2025-11-22-1", 120.0) | {"status": "suppressed"}
     frame = local_frame(store.spark, [row], product.table.schema)
     with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
-        store.publish(Release("2025-11-22-1", SATURDAY, {product.table: frame}))
+        store.publish(Release("2025-11-22-1", SATURDAY, PUBLISHED_AT, {product.table: frame}))
     assert store.read(product.table).isEmpty()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 
 import pyarrow as pa
@@ -164,4 +164,5 @@ class Release:
 
     release_id: str
     day: date
+    published_at: datetime
     tables: Mapping[Table, DataFrame]

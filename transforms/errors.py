@@ -13,10 +13,22 @@ class FootfallError(Exception):
 
     def __init__(self, subject: str, *, found: str, expected: str, consequence: str) -> None:
         super().__init__(f"{subject}: found {found}, expected {expected}; {consequence}")
+        self.parts = {
+            "subject": subject,
+            "found": found,
+            "expected": expected,
+            "consequence": consequence,
+        }
 
 
 class Failed(FootfallError):
     """Input is missing, unreadable or below quality (exit 1)."""
+
+    exit_code = 1
+
+
+class Unwritable(FootfallError):
+    """The storage takes nothing: it is full, or may not be written to (exit 1)."""
 
     exit_code = 1
 

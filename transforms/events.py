@@ -46,6 +46,11 @@ def screened(events: DataFrame, *, day_start: datetime, day_end: datetime) -> Da
     return events.withColumn("outcome", outcome)
 
 
+def arrived_late() -> Column:
+    """Whether a row arrived on a later UTC day than the one it happened on."""
+    return F.to_date("event_time") < F.col("folder_date")
+
+
 def of_day(screened_events: DataFrame) -> DataFrame:
     """The rows of the day. -> subscriber_id, event_time, cell_id, event_type."""
     return screened_events.where(F.col("outcome").isNull()).drop("outcome", "folder_date")

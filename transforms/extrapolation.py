@@ -231,7 +231,7 @@ def release(evidence: Evidence, *, release_id: str, day: date, published_at: dat
         )
         for product in NIGHTLY_PRODUCTS
     }
-    return Release(release_id, day, tables)
+    return Release(release_id, day, published_at, tables)
 
 
 def _rows(product: Product, evidence: Evidence) -> DataFrame:

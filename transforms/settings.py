@@ -155,6 +155,20 @@ class Inputs(_Section):
     outages: Input
 
 
+class Arrival(_Section):
+    """When a day's events are all there, and for how long a night waits for that.
+
+    `marker`: a file that every folder of events must hold; `quiet`: minutes since the newest file
+    was changed; `day_after`: whether the folder of the day after is waited for, too, which holds
+    what came late; `wait`: minutes.
+    """
+
+    marker: str | None = Field(default=None, pattern=r"^[^/\\]{1,255}$")
+    quiet: float = Field(ge=0, le=24 * 60)
+    day_after: bool
+    wait: float = Field(ge=0, le=24 * 60)
+
+
 Regime = Literal["opt_out", "opt_in"]
 
 
@@ -322,6 +336,7 @@ class Quality(_Section):
     max_rejected_share: Share
     min_volume_ratio: float = Field(ge=0, lt=1)
     max_volume_ratio: float = Field(gt=1)
+    max_late_share: float = Field(ge=0, le=1)
     previous_days: int = Field(ge=1, le=60)
     quarantine_rows: int = Field(ge=0, le=1_000)
 
@@ -358,6 +373,17 @@ class Keys(_Section):
     store: str = Field(min_length=1)
 
 
+class Monitoring(_Section):
+    """What the operator's own monitoring reads of each night, on the machine of the driver.
+
+    `log`: each step and every error as a line of JSON, to `stderr` or added to a file; `metrics`:
+    a file that holds the newest night's figures as OpenMetrics text. Without them there is neither.
+    """
+
+    log: str | None = Field(default=None, min_length=1)
+    metrics: str | None = Field(default=None, min_length=1)
+
+
 class Spark(_Section):
     """The Spark properties file beside the settings, and entries on top of it."""
 
@@ -371,6 +397,7 @@ class Settings(_Section):
     timezone: str
     paths: Paths
     inputs: Inputs
+    arrival: Arrival
     consent: Consent
     place: Place
     visits: Visits
@@ -382,6 +409,7 @@ class Settings(_Section):
     rewards: Rewards
     retention: Mapping[str, Days | Literal["kept"]]
     keys: Keys
+    monitoring: Monitoring
     spark: Spark
 
     @field_validator("timezone")

@@ -458,6 +458,13 @@ REWARDS_MONTHS = Table(
         "accounted_to_the_cent": "coalesce(pool, paid) + carried_in = paid + carried_out",
     },
 )
+RUN_OUTCOMES = RUNNING, PUBLISHED, FAILED, REFUSED, INTERRUPTED = (
+    "running",
+    "published",
+    "failed",
+    "refused",
+    "interrupted",
+)
 RUNS = Table(
     "ops.runs",
     "restricted",
@@ -466,8 +473,8 @@ RUNS = Table(
         Column("run_id", _string, "run"),
         _day(),
         Column("started_at", _timestamp, "UTC"),
-        Column("ended_at", _timestamp, "UTC"),
-        Column("outcome", _string, "published, failed or refused"),
+        Column("ended_at", _timestamp, "UTC; null: it runs still, or was killed", True),
+        Column("outcome", _string, "running, published, failed, refused or interrupted"),
         Column("rows_in", _long, "rows of the folders read", True),
         Column("other_day", _long, "rows of other local days", True),
         Column("rejected", _long, "rows left out by a reason of ops.rejected", True),
@@ -489,7 +496,7 @@ RUNS = Table(
         "every_row_accounted_for": (
             "rows_in IS NULL OR rows_in = other_day + rejected + not_taking_part + accepted"
         ),
-        "outcome_known": _one_of("outcome", ("published", "failed", "refused")),
+        "outcome_known": _one_of("outcome", RUN_OUTCOMES),
     },
 )
 QUALITY = Table(

@@ -1,0 +1,383 @@
+"""Kill nights at random moments, and hold what they leave against nights that nobody disturbed.
+
+    python -m tests.chaos [--kills 50] [--nights 10] [--seed 7] [--out build/chaos]
+
+The nights of a small made world are run twice. In one warehouse nothing happens to them. In the
+other each is started, killed (`kill -9`) at a random moment, and started again, some times over,
+before it may come to its end: the driver with its JVM, the JVM alone, or the Python process alone.
+Then the two are compared: everybody's stays and who may be counted, what was rejected, the ledger,
+the keys of all that is published, and which of it had to be suppressed. Noise and pseudonyms are
+drawn and differ; nothing else may.
+
+The last line is JSON: kills, differences, leftovers (files that nothing names, keys, leases).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+from deltalake import DeltaTable
+from rich.console import Console
+
+from jobs import lease, make_world
+from tests.submitted_night import PROJECT, environment
+from transforms import tables
+from transforms.budget import THRESHOLD_SIGMAS
+from transforms.tables import NIGHTLY_PRODUCTS, PUBLISHED, Product, Table
+
+LAST_DAY = date(2026, 11, 21)
+SUBSCRIBERS, CENTRES = 300, 3
+VICTIMS = ("driver", "jvm", "python")
+MIN_DEVICES = 30
+TRIES = 3
+"""Starts that come to their end before they are killed; then the next night's turn comes."""
+
+# What is drawn, or says when it was written, differs; everything else may not.
+DRAWN = {"pseudonym", "noisy_devices"}
+WHEN = {"first_seen_at", "read_at", "published_at", "started_at", "ended_at", "run_id", "at"}
+VERSIONS = {"input_versions", "consent_version"}
+SAME = (
+    tables.REFERENCE_CELLS,
+    tables.REFERENCE_ZONES,
+    tables.REFERENCE_CELL_ZONES,
+    tables.CONSENT_DECISIONS,
+    tables.CONSENT_PERIODS,
+    tables.VISITS,
+    tables.REJECTED,
+    tables.SUBSCRIBERS_SEEN,
+    tables.NOISY_CELLS,
+)
+
+
+@dataclass
+class Warehouse:
+    """One of the two, and what was found wrong with it."""
+
+    root: Path
+    landing: Path
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def conf(self) -> Path:
+        """The tests' small session on this warehouse's folders."""
+        _, _, spark = (
+            (PROJECT / "tests/conf/tests.toml").read_text("utf-8").partition("[spark.conf]")
+        )
+        paths = {name: self.root / name for name in ("restricted", "published")}
+        lines = ["[paths]", f'landing = "{self.landing}"']
+        lines += [f'{name} = "{path}"' for name, path in paths.items()]
+        path = self.root / "chaos.toml"
+        path.write_text("\n".join([*lines, "[spark.conf]"]) + spark, encoding="utf-8")
+        return path
+
+    def command(self, *days: str) -> list[str]:
+        return [sys.executable, "-m", "jobs.run_night", "--conf", str(self.conf), *days]
+
+    def path(self, table: Table) -> Path:
+        return self.root / table.root / table.path
+
+    def rows(self, table: Table) -> pd.DataFrame:
+        if not DeltaTable.is_deltatable(str(self.path(table))):
+            return pd.DataFrame(columns=table.schema.names)
+        rows: pd.DataFrame = DeltaTable(self.path(table)).to_pyarrow_table().to_pandas()
+        return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="chaos", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("build/chaos"))
+    options = parser.parse_args(argv)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"seed {options.seed}")
+    root = options.out.absolute()
+    shutil.rmtree(root, ignore_errors=True)
+    landing = made(root / "world", nights=options.nights)
+    days = [LAST_DAY - timedelta(days=back) for back in reversed(range(options.nights))]
+    calm, disturbed = (Warehouse(root / name, landing) for name in ("calm", "disturbed"))
+    for warehouse in (calm, disturbed):
+        warehouse.root.mkdir()
+    console.print(f"{len(days)} nights undisturbed …")
+    run_to_the_end(calm, "--from", str(days[0]), "--to", str(days[-1]))
+    kills = disturb(console, disturbed, days, kills=options.kills, dice=random.Random(options.seed))
+    differences = [*disturbed.differences, *compared(calm, disturbed)]
+    leftovers = [*left_over(disturbed, since=kills.last_night_at)]
+    for what, found in (("different", differences), ("left over", leftovers)):
+        for one in found:
+            console.print(f"{what}: {one}", markup=False)
+    console.print(f"killed during: {told(kills.by_step)}", markup=False)
+    figures = {
+        "kills": kills.number,
+        "differences": len(differences),
+        "leftovers": len(leftovers),
+    }
+    print(json.dumps(figures))
+    return 1 if differences or leftovers or kills.number < options.kills else 0
+
+
+def made(world: Path, *, nights: int) -> Path:
+    options = {
+        "--out": world,
+        "--subscribers": SUBSCRIBERS,
+        "--centres": CENTRES,
+        "--days": nights,
+        "--last-day": LAST_DAY,
+        "--geography": PROJECT / make_world.GEOGRAPHY,
+    }
+    code = make_world.main([str(part) for pair in options.items() for part in pair])
+    if code:
+        raise SystemExit(code)
+    return world / "landing"
+
+
+# --- killing ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Kills:
+    """How many there were, at which steps, and when the last night was begun."""
+
+    last_night_at: datetime
+    number: int = 0
+    by_step: Counter[str] = field(default_factory=Counter)
+
+
+def disturb(
+    console: Console, warehouse: Warehouse, days: Sequence[date], *, kills: int, dice: random.Random
+) -> Kills:
+    """Runs every night to its end at last, and kills as often as `kills` on the way."""
+    done, horizon_s = Kills(datetime.now(UTC)), 0.0
+    for number, day in enumerate(days):
+        done.last_night_at = datetime.now(UTC)
+        wanted = round(kills * (number + 1) / len(days))
+        tries = TRIES
+        while done.number < wanted and tries:
+            moment_s, victim = dice.uniform(1, horizon_s or 60), dice.choice(VICTIMS)
+            step = killed(warehouse, day, victim=victim, after_s=moment_s)
+            if step is None:
+                tries -= 1
+                continue
+            done.number += 1
+            done.by_step[step] += 1
+            console.print(
+                f"{day}: killed the {victim} after {moment_s:.1f} s, {step}", markup=False
+            )
+        began = time.monotonic()
+        run_to_the_end(warehouse, "--day", str(day))
+        horizon_s = max(horizon_s, time.monotonic() - began)
+    return done
+
+
+def killed(warehouse: Warehouse, day: date, *, victim: str, after_s: float) -> str | None:
+    """Starts a night and kills it. -> the step it was at; None when it had ended before."""
+    output = warehouse.root / "killed.log"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            warehouse.command("--day", str(day)),
+            cwd=PROJECT,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            step = step_after(output.read_text("utf-8", "replace"))
+            kill(process, victim)
+            return step
+    if process.returncode:
+        warehouse.differences.append(f"a start on {day} ended with {process.returncode}")
+    return None
+
+
+def kill(process: subprocess.Popen[bytes], victim: str) -> None:
+    """Nothing of the night is alive afterwards; what outlives its other half has a while to end."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    jvms = [one for one in below if one.name() == "java"]
+    if victim in ("driver", "python"):
+        process.kill()
+    if victim in ("driver", "jvm"):
+        for jvm in jvms:
+            with suppress(psutil.NoSuchProcess):
+                jvm.kill()
+    process.wait()
+    psutil.wait_procs(jvms, timeout=60)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def step_after(output: str) -> str:
+    """The step that was under way, by the last one that had ended."""
+    ended = [line[2:20].strip() for line in output.splitlines() if line.startswith("  ")]
+    ended = [line for line in ended if not line.startswith("!")]
+    return f"after {ended[-1]}" if ended else "before the first step had ended"
+
+
+def run_to_the_end(warehouse: Warehouse, *days: str) -> None:
+    command = warehouse.command(*days)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        warehouse.differences.append(f"{' '.join(days)} ended with {done.returncode}")
+        print(done.stdout[-2000:], done.stderr[-2000:], sep="\n")
+
+
+# --- comparing --------------------------------------------------------------------------------
+
+
+def compared(calm: Warehouse, disturbed: Warehouse) -> Iterator[str]:
+    """Every way in which the disturbed nights came out otherwise."""
+    for table in SAME:
+        leave_out = DRAWN | WHEN | VERSIONS
+        ours, theirs = (in_any_order(one.rows(table), leave_out) for one in (disturbed, calm))
+        if ours != theirs:
+            lost, more = theirs - ours, ours - theirs
+            yield f"{table.name}: {lost.total()} rows lost, {more.total()} more"
+    for name, of in (("ops.releases", ledger), ("ops.runs", runs), ("certificates", certified)):
+        if of(disturbed) != of(calm):
+            yield f"{name}: other lines than those of undisturbed nights"
+    pseudonyms = [
+        one.rows(tables.VISITS).groupby("day")["pseudonym"].nunique() for one in (calm, disturbed)
+    ]
+    if not pseudonyms[0].equals(pseudonyms[1]):
+        yield "silver.visits: other numbers of pseudonyms"
+    for product in NIGHTLY_PRODUCTS:
+        yield from compared_product(calm, disturbed, product)
+
+
+def in_any_order(rows: pd.DataFrame, leave_out: set[str]) -> Counter[str]:
+    columns = sorted(set(rows.columns) - leave_out)
+    records = rows[columns].to_dict("records")
+    return Counter(json.dumps(row, default=str, sort_keys=True) for row in records)
+
+
+def ledger(warehouse: Warehouse) -> Counter[str]:
+    """What each day spent: one release, whose cells are all there."""
+    return in_any_order(warehouse.rows(tables.RELEASES), WHEN | VERSIONS | {"suppressed"})
+
+
+def runs(warehouse: Warehouse) -> Counter[str]:
+    """The run that published each day, and that no other is said to be running still."""
+    rows = warehouse.rows(tables.RUNS)
+    told = rows[rows["outcome"].isin((PUBLISHED, tables.RUNNING))]
+    return in_any_order(told, WHEN)
+
+
+def certified(warehouse: Warehouse) -> Counter[str]:
+    """The certificate that each release was drawn on: the newest one."""
+    rows = warehouse.rows(tables.CONSENT_CERTIFICATES).sort_values("number")
+    newest = rows.groupby("release_id").tail(1)
+    chained = {"number", "issued_at", "previous_hash", "hash", "longest_wait_h"}
+    return in_any_order(newest, chained | WHEN | VERSIONS)
+
+
+def compared_product(calm: Warehouse, disturbed: Warehouse, product: Product) -> Iterator[str]:
+    """The same keys, the same gaps in the data, and suppressed is what the threshold says."""
+    key = list(product.table.key)
+    ours, theirs = (one.rows(product.table) for one in (disturbed, calm))
+    for what, rows in (
+        ("keys", lambda gold: gold[key]),
+        ("no_data", lambda gold: gold.loc[gold["status"] == "no_data", key]),
+    ):
+        if in_any_order(rows(ours), set()) != in_any_order(rows(theirs), set()):
+            yield f"{product.table.name}: other {what}"
+    noisy = disturbed.rows(tables.NOISY_CELLS)
+    for measure in product.measures:
+        cells = noisy[(noisy["product"] == product.name) & (noisy["measure"] == measure)]
+        threshold = (cells["sigma"] * THRESHOLD_SIGMAS).clip(lower=MIN_DEVICES)
+        passing = cells[cells["noisy_devices"] >= threshold]
+        expected = Counter(
+            (row.release_id, tuple(sorted(dict(row.keys_).items())))
+            for row in passing.rename(columns={"keys": "keys_"}).itertuples()
+        )
+        shown = ours[ours[measure].notna()]
+        no_data = ours[ours["status"] == "no_data"]
+        if Counter(cells_of(shown, key)) != expected - Counter(cells_of(no_data, key)):
+            yield f"{product.table.name}.{measure}: suppressed is not what the threshold says"
+
+
+def cells_of(gold: pd.DataFrame, key: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """As ops.noisy_cells names them."""
+    for row in gold.to_dict("records"):
+        named = {name: as_text(row[name]) for name in key}
+        yield row["release_id"], tuple(sorted(named.items()))
+
+
+def as_text(value: Any) -> str:
+    return f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value)
+
+
+# --- what is left over ------------------------------------------------------------------------
+
+
+def left_over(warehouse: Warehouse, *, since: datetime) -> Iterator[str]:
+    """Files that nothing names. In tables about people, those of the nights before the last: what
+    is replaced there goes a night later.
+    """
+    restricted = warehouse.root / "restricted"
+    yield from map(str, restricted.glob("keys/????-??-??.key"))
+    yield from map(str, restricted.glob(lease.NAME))
+    yield from map(str, restricted.glob("reports/*.unfinished"))
+    for table in tables.TABLES:
+        if not DeltaTable.is_deltatable(str(warehouse.path(table))):
+            yield f"{table.name}: no table"
+        elif table.root == "published":
+            yield from unnamed(warehouse.path(table))
+        elif table.is_about_people:
+            yield from older_than(since, stale(warehouse.path(table)))
+
+
+def unnamed(table: Path) -> Iterator[str]:
+    """Files that no version of the table ever added, and half of what was to join its log."""
+    log = table / "_delta_log"
+    actions = (json.loads(line) for file in log.glob("*.json") for line in file.open("rb"))
+    added = {action["add"]["path"].rsplit("/", 1)[-1] for action in actions if "add" in action}
+    for path in table.rglob("*"):
+        if path.is_file() and path.parent != log:
+            name = path.name.removeprefix(".").removesuffix(".crc")
+            if name not in added:
+                yield str(path)
+        elif path.is_file() and ".tmp" in path.name:
+            yield str(path)
+
+
+def stale(table: Path) -> Iterator[Path]:
+    named = {uri.rsplit("/", 1)[-1] for uri in DeltaTable(table).file_uris()}
+    return (
+        file
+        for file in table.rglob("*.parquet")
+        if "_delta_log" not in file.parts and file.name not in named
+    )
+
+
+def older_than(moment: datetime, files: Iterator[Path]) -> Iterator[str]:
+    return (str(file) for file in files if file.stat().st_mtime < moment.timestamp())
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{step} {number}" for step, number in counts.most_common()) or "nothing"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
