@@ -25,6 +25,7 @@ from transforms import (
     geography,
     metrics,
     network,
+    popularity,
     pseudonyms,
     tables,
 )
@@ -43,6 +44,7 @@ from transforms.tables import (
     SUBSCRIBERS_SEEN,
     UNKNOWN_AREA,
     VISITS,
+    ZONE_HOURS,
 )
 
 
@@ -209,11 +211,55 @@ def derived_release(night: Night, entry: Entry) -> disclosure.Release:
         visibility=night.settings.visibility,
         min_devices=night.settings.privacy.min_devices,
     )
+    entries = {day: of_day[-1] for day, of_day in releases.closed(night).items()}
+    entries[entry.day] = entry
+    weeks = popularity.windows(entry.day, entries)
+    popular_times = popularity.popular_times(
+        _visitors_by_hour(night, entries, weeks, hours_without_data=hours, of=entry.day),
+        weeks=weeks,
+        timezone=night.settings.timezone,
+        min_devices=night.settings.privacy.min_devices,
+    )
     return extrapolation.release(
         evidence,
+        popular_times,
         release_id=entry.release_id,
         day=entry.day,
+        weeks=tuple(weeks),
         published_at=entry.published_at,
+    )
+
+
+def _visitors_by_hour(
+    night: Night,
+    entries: Mapping[date, Entry],
+    weeks: Mapping[date, date],
+    *,
+    hours_without_data: DataFrame,
+    of: date,
+) -> DataFrame:
+    """Noisy visitors by hour of all days that the popular times of `weeks` are made of.
+
+    hours_without_data: those of the day `of`; of the others, the published tables tell.
+    -> day, zone_id, hour_start, noisy_devices, sigma, no_data
+    """
+    first = min(weeks.values()) - popularity.WINDOW
+    days = [day for day in entries if first < day <= max(weeks.values())]
+    noise = releases.noisy_cells(night, *(entries[day].release_id for day in days))
+    told = night.store.read(ZONE_HOURS.table)
+    gaps = told.where(
+        F.col("day").isin(*days) & (F.col("day") != F.lit(of)) & (F.col("status") == "no_data")
+    )
+    missing = gaps.select("zone_id", "hour_start").unionByName(hours_without_data)
+    return (
+        extrapolation.by_cell(noise, product=ZONE_HOURS)
+        .withColumnsRenamed({"visitors_devices": "noisy_devices", "visitors_sigma": "sigma"})
+        .join(
+            F.broadcast(missing.withColumn("no_data", F.lit(True))),
+            on=["zone_id", "hour_start"],
+            how="left",
+        )
+        .withColumn("no_data", F.coalesce("no_data", F.lit(False)))
     )
 
 

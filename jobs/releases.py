@@ -10,7 +10,6 @@ stored is never drawn again.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -110,9 +109,13 @@ def participants_entry(night: Night) -> Entry:
     return Entry(f"participation-{month:%Y-%m}", month, calibrations, night.now())
 
 
-def closed_by_day(night: Night) -> Counter[date]:
-    """How many releases of each day are published."""
-    return Counter(entry.day for entry in _entries(lines(night)) if entry.is_closed)
+def closed(night: Night) -> dict[date, list[Entry]]:
+    """The published releases of each day, in order."""
+    by_day: dict[date, list[Entry]] = {}
+    for entry in sorted(_entries(lines(night)), key=lambda entry: _number(entry.release_id)):
+        if entry.is_closed:
+            by_day.setdefault(entry.day, []).append(entry)
+    return by_day
 
 
 def claim(night: Night, entry: Entry) -> None:
@@ -164,9 +167,9 @@ def draw(night: Night, entry: Entry, counts: DataFrame) -> None:
     night.store.append(NOISY_CELLS, noisy, once=entry.release_id)
 
 
-def noisy_cells(night: Night, release_id: str) -> DataFrame:
-    """The stored noise of a release: all that is published of it derives from these rows."""
-    return night.store.read(NOISY_CELLS).where(F.col("release_id") == F.lit(release_id))
+def noisy_cells(night: Night, *release_ids: str) -> DataFrame:
+    """The stored noise of releases: all that is published of them derives from these rows."""
+    return night.store.read(NOISY_CELLS).where(F.col("release_id").isin(*release_ids))
 
 
 def close(night: Night, entry: Entry) -> Entry:

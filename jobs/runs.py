@@ -6,6 +6,7 @@ whatever is entered as running is not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def settle_killed(night: Night) -> None:
         return
     days = F.col("day").isin([row.day for row in killed])
     published = runs.where(days & (F.col("outcome") == F.lit(PUBLISHED))).select("day").collect()
-    unclaimed = releases.closed_by_day(night)
+    unclaimed = Counter({day: len(entries) for day, entries in releases.closed(night).items()})
     unclaimed.subtract(row.day for row in published)
     rows = []
     for row in reversed(killed):

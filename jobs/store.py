@@ -35,6 +35,9 @@ _NO_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
 """Of a table about people: the smallest and the largest value of a file are somebody's."""
 
 
+Where = Mapping[str, date | str | tuple[date, ...]]
+"""Columns and the value, or values, that rows have in them."""
+
 _ANEW = ".anew"
 
 
@@ -396,9 +399,9 @@ class Store:
         return self._hadoop_path(path).getFileSystem(self.spark._jsc.hadoopConfiguration())
 
     def publish(self, release: Release) -> None:
-        """Writes a release's rows of its day into every published table, each once: a table that
-        holds the release already, or held it before a later one, stays as it is. What an attempt
-        that was killed has left of it goes.
+        """Writes a release's rows of its day or weeks into every published table, each once: a
+        table that holds the release already, or held it before a later one, stays as it is. What
+        an attempt that was killed has left of it goes.
         """
         if not isinstance(release, Release):
             raise TypeError(f"a {type(release).__name__} can't be published: only a Release can")
@@ -408,7 +411,11 @@ class Store:
         with ThreadPoolExecutor(3) as pool:  # small tables: most of a write is waiting
             written = [
                 pool.submit(
-                    self._replace, table, frame, {"day": release.day}, once=release.release_id
+                    self._replace,
+                    table,
+                    frame,
+                    dict([release.replaces(table)]),
+                    once=release.release_id,
                 )
                 for table, frame in release.tables.items()
             ]
@@ -421,8 +428,10 @@ class Store:
         """Files written for the release that no version of the table names."""
         young = {f for f in self._files(self.path(table)) if f.modified_at >= release.published_at}
         half_written = {file for file in young if file.is_half_written}
-        of_its_day = {file for file in young if f"/day={release.day}/" in file.path}
-        left = of_its_day & set(self.stale_files(table))
+        partition, values = release.replaces(table)
+        folders = [f"/{partition}={value}/" for value in values]
+        its_own = {file for file in young if any(folder in file.path for folder in folders)}
+        left = its_own & set(self.stale_files(table))
         if left:  # older versions name theirs, too, and may still be read
             removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
             named = {row.path.rsplit("/", 1)[-1] for row in removed.select("path").collect()}
@@ -433,7 +442,7 @@ class Store:
         self,
         table: Table,
         frame: DataFrame,
-        where: Mapping[str, date | str],
+        where: Where,
         *,
         once: str | None = None,
     ) -> None:
@@ -484,11 +493,15 @@ def _same(columns: tuple[str, ...]) -> str:
     return " AND ".join(f"old.`{name}` <=> new.`{name}`" for name in columns)
 
 
-def _equal(where: Mapping[str, date | str]) -> str:
-    for value in where.values():
-        if not re.fullmatch(r"[A-Za-z0-9._:-]+", str(value)):
+def _equal(where: Where) -> str:
+    conditions = []
+    for name, given in where.items():
+        values = given if isinstance(given, tuple) else (given,)
+        if not all(re.fullmatch(r"[A-Za-z0-9._:-]+", str(value)) for value in values):
             raise ValueError("a partition value may hold letters, digits and ._:- only")
-    return " AND ".join(f"`{name}` = '{value}'" for name, value in where.items())
+        listed = ", ".join(f"'{value}'" for value in values)
+        conditions.append(f"`{name}` IN ({listed})")
+    return " AND ".join(conditions)
 
 
 _CHECK = re.compile(r"CHECK constraint (\w+)")

@@ -21,6 +21,7 @@ from jobs.frames import local_frame
 from transforms import extrapolation
 from transforms.disclosure import Release
 from transforms.extrapolation import Evidence, Weight, dwell_median, overall_weight
+from transforms.popularity import popular_times
 from transforms.settings import Minutes, Sight, Visibility
 from transforms.tables import (
     DWELL_BANDS,
@@ -142,8 +143,26 @@ def evidence(spark: SparkSession) -> Evidence:
 
 @pytest.fixture(scope="module")
 def released(evidence: Evidence) -> Release:
+    return released_with(evidence)
+
+
+def released_with(evidence: Evidence) -> Release:
+    weeks = {DAY: DAY}  # a Monday
+    hours = extrapolation.by_cell(evidence.noisy_cells, product=ZONE_HOURS).select(
+        "day",
+        "zone_id",
+        "hour_start",
+        F.col("visitors_devices").alias("noisy_devices"),
+        F.col("visitors_sigma").alias("sigma"),
+        (F.col("zone_id") == "dark").alias("no_data"),
+    )
     return extrapolation.release(
-        evidence, release_id="2026-11-23-1", day=DAY, published_at=PUBLISHED_AT
+        evidence,
+        popular_times(hours, weeks=weeks, timezone="Europe/Berlin", min_devices=30),
+        release_id="2026-11-23-1",
+        day=DAY,
+        weeks=tuple(weeks),
+        published_at=PUBLISHED_AT,
     )
 
 
@@ -292,9 +311,7 @@ def test_an_interval_holds_its_value_and_is_never_negative(rows: Rows) -> None:
 
 
 def test_raising_the_threshold_never_publishes_more(evidence: Evidence, rows: Rows) -> None:
-    release = extrapolation.release(
-        replace(evidence, min_devices=101), release_id="r", day=DAY, published_at=PUBLISHED_AT
-    )
+    release = released_with(replace(evidence, min_devices=101))
     with_101 = release.tables[ZONE_DAYS.table].collect()
     shown_with_30 = measures_shown(rows[ZONE_DAYS].values())
     shown_with_101 = measures_shown(with_101)

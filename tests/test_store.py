@@ -6,7 +6,7 @@ import ast
 import json
 import shutil
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jobs.store import Store
 from transforms import tables
 from transforms.disclosure import Release
 from transforms.errors import Failed
+from transforms.popularity import monday_of
 from transforms.tables import (
     CONSENT_PERIODS,
     NIGHTLY_PRODUCTS,
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parent.parent
 SATURDAY, SUNDAY = date(2025, 11, 22), date(2025, 11, 23)
+MONDAY = date(2025, 11, 17)
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
 PUBLISHED_AT = NOON
 """Before every file that is written here: the store must tell by the log what was published."""
@@ -343,6 +345,9 @@ def gold_row(product: Product, day: date, release_id: str, visitors: float) -> d
         "destination_zone_id": tables.ELSEWHERE,
         "day_part": "midday",
         "home_area": tables.UNKNOWN_AREA,
+        "week": monday_of(day),
+        "weekday": day.isoweekday(),
+        "hour": 12,
     }
     row: dict[str, Any] = {name: keys[name] for name in product.table.key}
     for measure in product.columns:
@@ -369,7 +374,7 @@ def tiny_release(
         )
         for product in NIGHTLY_PRODUCTS
     }
-    return Release(release_id, day, PUBLISHED_AT, frames)
+    return Release(release_id, day, (monday_of(day),), PUBLISHED_AT, frames)
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +399,27 @@ def test_publishing_replaces_the_day_of_the_release_only(published: Store) -> No
             (SATURDAY, "2025-11-22-2", 130.0),
             (SUNDAY, "2025-11-23-1", 240.0),
         }
+
+
+def test_popular_times_take_the_place_of_the_weeks_they_tell_of(
+    store: Store, spark: SparkSession
+) -> None:
+    product = tables.ZONE_POPULARITY
+    weeks = [MONDAY - timedelta(days=7 * back) for back in range(3)]
+
+    def publish(release_id: str, *of: date) -> None:
+        rows = [gold_row(product, week, release_id, 80.0) for week in of]
+        frame = local_frame(spark, rows, product.table.schema)
+        store.publish(Release(release_id, of[0], of, PUBLISHED_AT, {product.table: frame}))
+
+    publish("first", *weeks)
+    publish("second", *weeks[:2])
+    rows = store.read(product.table).select("week", "release_id").collect()
+    assert {tuple(row) for row in rows} == {
+        (weeks[0], "second"),
+        (weeks[1], "second"),
+        (weeks[2], "first"),
+    }
 
 
 def test_what_a_killed_attempt_left_goes_and_what_was_superseded_stays(
@@ -464,7 +490,7 @@ def test_only_a_release_is_published(store: Store) -> None:
 def test_a_release_holds_published_tables_only(store: Store) -> None:
     frames = {REJECTED: rejections(store, SATURDAY, {"no_id": 1})}
     with pytest.raises(TypeError, match=r"ops\.rejected is restricted"):
-        store.publish(Release("2025-11-22-1", SATURDAY, PUBLISHED_AT, frames))
+        store.publish(Release("2025-11-22-1", SATURDAY, (MONDAY,), PUBLISHED_AT, frames))
     assert not store.exists(REJECTED)
 
 
@@ -473,7 +499,9 @@ def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
     row = gold_row(product, SATURDAY, "2025-11-22-1", 120.0) | {"status": "suppressed"}
     frame = local_frame(store.spark, [row], product.table.schema)
     with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
-        store.publish(Release("2025-11-22-1", SATURDAY, PUBLISHED_AT, {product.table: frame}))
+        store.publish(
+            Release("2025-11-22-1", SATURDAY, (MONDAY,), PUBLISHED_AT, {product.table: frame})
+        )
     assert store.read(product.table).isEmpty()
 
 

@@ -164,5 +164,13 @@ class Release:
 
     release_id: str
     day: date
+    weeks: tuple[date, ...]
     published_at: datetime
     tables: Mapping[Table, DataFrame]
+
+    def replaces(self, table: Table) -> tuple[str, tuple[date, ...]]:
+        """The column and its values that tell which rows of a table the release's take the place
+        of: those of its day, or of the weeks that the day belongs to.
+        """
+        (partition,) = table.partitioned_by
+        return partition, (self.day,) if partition == "day" else self.weeks

@@ -30,6 +30,7 @@ from transforms.tables import (
     ZONE_DWELL,
     ZONE_FLOWS,
     ZONE_HOURS,
+    ZONE_POPULARITY,
     Product,
 )
 
@@ -95,7 +96,7 @@ def area_weights(residents: DataFrame, participants: DataFrame, overall: Weight)
 
 def origins(noisy_cells: DataFrame) -> DataFrame:
     """Where visitors come from. -> zone_id, home_area, noisy_devices, sigma."""
-    return _by_cell(noisy_cells, product=ZONE_CATCHMENT).select(
+    return by_cell(noisy_cells, product=ZONE_CATCHMENT).select(
         "zone_id",
         "home_area",
         F.col("visitors_devices").alias("noisy_devices"),
@@ -219,24 +220,30 @@ class Evidence:
     min_devices: int
 
 
-def release(evidence: Evidence, *, release_id: str, day: date, published_at: datetime) -> Release:
-    """The rows of every nightly product."""
-    tables = {
-        product.table: _rows(product, evidence).withColumns(
-            {
-                "release_id": F.lit(release_id),
-                "method_version": F.lit(METHOD_VERSION),
-                "published_at": F.lit(published_at),
-            }
-        )
-        for product in NIGHTLY_PRODUCTS
+def release(
+    evidence: Evidence,
+    popular_times: DataFrame,
+    *,
+    release_id: str,
+    day: date,
+    weeks: tuple[date, ...],
+    published_at: datetime,
+) -> Release:
+    """The rows of every nightly product, and the popular times of the weeks the day belongs to."""
+    rows = {product.table: _rows(product, evidence) for product in NIGHTLY_PRODUCTS}
+    rows[ZONE_POPULARITY.table] = popular_times
+    columns = {
+        "release_id": F.lit(release_id),
+        "method_version": F.lit(METHOD_VERSION),
+        "published_at": F.lit(published_at),
     }
-    return Release(release_id, day, published_at, tables)
+    tables = {table: frame.withColumns(columns) for table, frame in rows.items()}
+    return Release(release_id, day, weeks, published_at, tables)
 
 
 def _rows(product: Product, evidence: Evidence) -> DataFrame:
     cells = (
-        evidence.noisy_cells.transform(_by_cell, product=product)
+        evidence.noisy_cells.transform(by_cell, product=product)
         .transform(_without_data, product=product, evidence=evidence)
         .transform(_weighted, product=product, evidence=evidence)
         .transform(_told, product=product, evidence=evidence)
@@ -253,7 +260,7 @@ def _rows(product: Product, evidence: Evidence) -> DataFrame:
     return cells.transform(_with_dwell_median, evidence) if product is ZONE_DAYS else cells
 
 
-def _by_cell(noisy_cells: DataFrame, *, product: Product) -> DataFrame:
+def by_cell(noisy_cells: DataFrame, *, product: Product) -> DataFrame:
     """A row per cell: typed keys, `<measure>_devices` and `<measure>_sigma`."""
     keys = [
         F.col("keys")[name].cast(product.table.schema[name].dataType).alias(name)
@@ -390,7 +397,7 @@ def _of_sight(visibility: Visibility, measure: str) -> Callable[[str], Column]:
 def _with_dwell_median(days: DataFrame, evidence: Evidence) -> DataFrame:
     """zone_days with `dwell_median_min` and its interval, where the visitors are published."""
     bands = (
-        evidence.noisy_cells.transform(_by_cell, product=ZONE_DWELL)
+        evidence.noisy_cells.transform(by_cell, product=ZONE_DWELL)
         .groupBy("day", "zone_id")
         .agg(
             F.map_from_entries(F.collect_list(F.struct("dwell_band", "visitors_devices"))).alias(
