@@ -46,8 +46,8 @@ def _steps(night: Night, entry: Entry) -> Iterator[tuple[str, str]]:
     if releases.is_drawn(night, entry):
         yield "publish products", f"{entry} from the noise that is stored: nothing is read or spent"
         return
-    yield "await arrival", arrived(night)
     yield "ingest decisions", _decisions(night)
+    yield "await arrival", arrived(night)
     yield "ingest reference", _reference(night)
     for folder, what in _events(night):
         yield "detect visits", f"events of {folder}: {what}"

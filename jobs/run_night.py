@@ -47,8 +47,8 @@ def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> N
             if releases.is_drawn(night, releases.open_or_next(night)):
                 run.account_as_before()
             else:
-                night.progress.step(await_arrival, night)
                 night.progress.step(ingest_decisions, night)
+                night.progress.step(await_arrival, night)
                 night.progress.step(ingest_reference, night)
                 run.account(night.progress.step(detect_visits, night))
             night.progress.step(publish_products, night, restate=restate)

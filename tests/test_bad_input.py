@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,29 @@ def with_broken_pages(folder: str) -> Callable[[Site], None]:
         start, end = 4, len(content) * 3 // 4
         content[start:end] = b"\xa5" * (end - start)
         (site.landing / folder / "zz-broken.parquet").write_bytes(content)
+
+    return damage
+
+
+def doubled(folder: str) -> Callable[[Site], None]:
+    """Every file is there twice."""
+
+    def damage(site: Site) -> None:
+        for file in list((site.landing / folder).glob("*.parquet")):
+            shutil.copy(file, file.with_name(f"again-{file.name}"))
+
+    return damage
+
+
+def with_times_as_text(folder: str) -> Callable[[Site], None]:
+    """One file more, in which a column is of another type."""
+
+    def damage(site: Site) -> None:
+        file = site.only_file(folder)
+        table = pq.read_table(file, partitioning=None)
+        at = table.schema.get_field_index("event_time")
+        text = table["event_time"].cast(pa.string())
+        pq.write_table(table.set_column(at, "event_time", text), file.with_name("zz-text.parquet"))
 
     return damage
 
@@ -408,6 +432,14 @@ EVENT_CASES = {
         with_broken_pages(f"events/date={DAY}"),
         ["events", "unreadable file", "zz-broken.parquet"],
     ),
+    "times as text in one of two files": (
+        with_times_as_text(f"events/date={DAY}"),
+        ["events", "unreadable file", "zz-text.parquet"],
+    ),
+    "every file twice": (
+        doubled(f"events/date={DAY}"),
+        [f"quality of batch profile on {DAY}", "rejected_share 5"],
+    ),
     "other columns in the events": (
         renamed(f"events/date={DAY}", event_time="ts", cell_id="cgi"),
         [f"date={DAY}", "no column event_time, cell_id among", "cgi"],
@@ -450,6 +482,59 @@ def test_a_night_below_quality_publishes_nothing_and_says_which_gate(
     assert len(findings) > len(broken), "what was met is kept as well"
     [run] = running.rows(RUNS)
     assert run["accepted"] is None, "a run that was stopped claims no rows"
+
+
+HUGE = "9" * 10_000_000
+BUSY_EVENTS = 200_000
+NAMES = ("O'Hara's \"Mall\"", "<script>alert(1)</script>", "../../etc/x", "a'; DROP TABLE gold --")
+
+
+def test_odd_rows_columns_and_names_do_not_stop_a_night(
+    running: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A column more in one file, an id of ten million characters, one subscriber with seven of
+    eight events, and names that are no words.
+    """
+    before = sum(rows_of(file) for file in running.landing.glob("events/*/*.parquet"))
+    with_a_busy_subscriber_and_a_huge_id(running)
+    features = zone_features(running)
+    for feature, name in zip(features, NAMES, strict=False):
+        feature["properties"] |= {"name": name, "centre_name": name}
+    write_zones(running, features)
+    assert running.run(run_night) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert HUGE[:30] not in out
+    [run] = running.rows(RUNS)
+    assert run["rows_in"] == before + BUSY_EVENTS + 1
+    parts = ("other_day", "rejected", "not_taking_part", "accepted")
+    assert run["rows_in"] == sum(run[part] for part in parts)
+    assert run["accepted"] > BUSY_EVENTS
+    report = (running.restricted / f"reports/{DAY}.html").read_text(encoding="utf-8")
+    assert html.escape(NAMES[1]) in report
+    assert NAMES[1] not in report
+
+
+def rows_of(file: Path) -> int:
+    return int(pq.read_metadata(file).num_rows)
+
+
+def with_a_busy_subscriber_and_a_huge_id(site: Site) -> None:
+    """In a file more, with a column more."""
+    file = site.only_file(f"events/date={DAY}")
+    table = pq.read_table(file, partitioning=None)
+    people = pq.read_table(site.landing / "subscribers", columns=["subscriber_id"])
+    decided = pq.read_table(site.landing / "decisions", columns=["subscriber_id"])
+    others = set(decided["subscriber_id"].to_pylist())
+    busy = next(one for one in people["subscriber_id"].to_pylist() if one not in others)
+    noon = datetime.fromisoformat(f"{DAY}T11:00:00+00:00")
+    one = table.slice(0, 1).to_pylist()[0]
+    at = [noon + timedelta(milliseconds=100 * number) for number in range(BUSY_EVENTS)]
+    rows = [{**one, "subscriber_id": busy, "event_time": moment} for moment in at]
+    rows.append({**one, "subscriber_id": HUGE, "event_time": noon})
+    more = pa.Table.from_pylist(rows, table.schema)
+    more = more.append_column("cause", pa.array([17] * len(rows)))
+    pq.write_table(more, file.with_name("more.parquet"))
 
 
 # -------------------------------------------------------------------------------- CSV deliveries
