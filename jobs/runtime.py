@@ -154,8 +154,8 @@ def load_settings(conf: str, overrides: Mapping[str, str | None] | None = None) 
     A relative path is meant from the folder the job is started in. Spark, Delta and workers each
     have a folder of their own, so all paths are made absolute here, once.
     """
-    overlay = _toml(Path(conf))
-    raw = overlay if Path(conf).name == "base.toml" else merged(_toml(_base(conf)), overlay)
+    overlay = read_toml(Path(conf))
+    raw = overlay if Path(conf).name == "base.toml" else merged(read_toml(_base(conf)), overlay)
     given = {name: path for name, path in (overrides or {}).items() if path is not None}
     raw = merged(raw, {"paths": given} if given else {})
     if isinstance(raw.get("paths"), Mapping):
@@ -176,7 +176,7 @@ def _base(conf: str) -> Path:
     return next((f / "base.toml" for f in folders if (f / "base.toml").exists()), folders[0])
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -45,7 +45,16 @@ def _write_csv(frame: DataFrame, folder: str) -> None:
     frame.write.option("header", "true").mode("overwrite").csv(folder)
 
 
+_OLDER_VERSIONS = {
+    "delta.logRetentionDuration": "interval 3660 days",
+    "delta.deletedFileRetentionDuration": "interval 3660 days",
+}
+"""Of what is sold: as it was published on any date, for ten years as other accounts."""
+
+
 def _properties(table: Table) -> dict[str, str]:
+    if table.root == "published":
+        return {**_PROPERTIES, **_OLDER_VERSIONS}
     return {**_PROPERTIES, **(_NO_STATISTICS if table.is_about_people else {})}
 
 
@@ -414,7 +423,7 @@ class Store:
                     self._replace,
                     table,
                     frame,
-                    dict([release.replaces(table)]),
+                    release.replaces(table),
                     once=release.release_id,
                 )
                 for table, frame in release.tables.items()
@@ -428,8 +437,11 @@ class Store:
         """Files written for the release that no version of the table names."""
         young = {f for f in self._files(self.path(table)) if f.modified_at >= release.published_at}
         half_written = {file for file in young if file.is_half_written}
-        partition, values = release.replaces(table)
-        folders = [f"/{partition}={value}/" for value in values]
+        folders = [
+            f"/{name}={value}/"
+            for name, values in release.replaces(table).items()
+            for value in values
+        ] or [""]
         its_own = {file for file in young if any(folder in file.path for folder in folders)}
         left = its_own & set(self.stale_files(table))
         if left:  # older versions name theirs, too, and may still be read

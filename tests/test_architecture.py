@@ -203,8 +203,8 @@ def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
 
 
 def test_no_job_writes_files_but_those_who_say_so() -> None:
-    """Tables go through the store; a page, a key, figures for the operator's monitoring, the demo
-    world and what a comparison with it found are files of their own.
+    """Tables go through the store; a page, a contract, a key, figures for monitoring,
+    the demo world and what a comparison with it found are files of their own.
     """
     writes = {"write_text", "write_bytes", "write_table", "write_dataset", "write_deltalake"}
     writes |= {"to_parquet", "to_csv", "to_json", "to_pickle", "fdopen", "copyfile", "copytree"}
@@ -214,6 +214,7 @@ def test_no_job_writes_files_but_those_who_say_so() -> None:
         if writes & {call.split(".")[-1] for call in calls(path) if not call.startswith("F.")}
     }
     assert writers == {
+        "deliver_products",
         "keys",
         "make_world",
         "measure_accuracy",
@@ -236,11 +237,11 @@ def test_only_the_store_knows_where_the_published_root_is() -> None:
     assert knowing == {"runtime", "store", "summary"}
 
 
-def test_only_publish_products_publishes() -> None:
+def test_only_two_jobs_publish() -> None:
     publishers = {
         path.stem for path in JOBS if any(call.endswith("store.publish") for call in calls(path))
     }
-    assert publishers == {"publish_products"}
+    assert publishers == {"deliver_products", "publish_products"}
 
 
 def test_publishing_takes_a_release_and_nothing_else() -> None:
@@ -248,13 +249,13 @@ def test_publishing_takes_a_release_and_nothing_else() -> None:
     assert [p.annotation for name, p in parameters.items() if name != "self"] == [Release]
 
 
-def test_only_extrapolation_makes_a_release() -> None:
+def test_a_release_is_made_of_noise_or_of_what_was_published() -> None:
     makers = {
         f"{path.parent.name}.{path.stem}"
         for path in TREES
         if {"Release", "disclosure.Release"} & calls(path)
     }
-    assert makers == {"transforms.extrapolation"}
+    assert makers == {"transforms.deliveries", "transforms.extrapolation"}
 
 
 WRITES: dict[str, Callable[[Store, Table, Any], None]] = {

@@ -374,7 +374,7 @@ def tiny_release(
         )
         for product in NIGHTLY_PRODUCTS
     }
-    return Release(release_id, day, (monday_of(day),), PUBLISHED_AT, frames)
+    return Release(release_id, (day,), (monday_of(day),), PUBLISHED_AT, frames)
 
 
 @pytest.fixture(scope="module")
@@ -401,6 +401,13 @@ def test_publishing_replaces_the_day_of_the_release_only(published: Store) -> No
         }
 
 
+@pytest.mark.parametrize("table", GOLD, ids=lambda table: table.name)
+def test_what_was_sold_can_be_read_as_it_was_for_years(warehouse: Store, table: Table) -> None:
+    kept = DeltaTable(warehouse.path(table)).metadata().configuration
+    for name in ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration"):
+        assert kept[name] == "interval 3660 days"
+
+
 def test_popular_times_take_the_place_of_the_weeks_they_tell_of(
     store: Store, spark: SparkSession
 ) -> None:
@@ -410,7 +417,7 @@ def test_popular_times_take_the_place_of_the_weeks_they_tell_of(
     def publish(release_id: str, *of: date) -> None:
         rows = [gold_row(product, week, release_id, 80.0) for week in of]
         frame = local_frame(spark, rows, product.table.schema)
-        store.publish(Release(release_id, of[0], of, PUBLISHED_AT, {product.table: frame}))
+        store.publish(Release(release_id, of, of, PUBLISHED_AT, {product.table: frame}))
 
     publish("first", *weeks)
     publish("second", *weeks[:2])
@@ -490,7 +497,7 @@ def test_only_a_release_is_published(store: Store) -> None:
 def test_a_release_holds_published_tables_only(store: Store) -> None:
     frames = {REJECTED: rejections(store, SATURDAY, {"no_id": 1})}
     with pytest.raises(TypeError, match=r"ops\.rejected is restricted"):
-        store.publish(Release("2025-11-22-1", SATURDAY, (MONDAY,), PUBLISHED_AT, frames))
+        store.publish(Release("2025-11-22-1", (SATURDAY,), (MONDAY,), PUBLISHED_AT, frames))
     assert not store.exists(REJECTED)
 
 
@@ -500,7 +507,7 @@ def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
     frame = local_frame(store.spark, [row], product.table.schema)
     with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
         store.publish(
-            Release("2025-11-22-1", SATURDAY, (MONDAY,), PUBLISHED_AT, {product.table: frame})
+            Release("2025-11-22-1", (SATURDAY,), (MONDAY,), PUBLISHED_AT, {product.table: frame})
         )
     assert store.read(product.table).isEmpty()
 

@@ -157,20 +157,21 @@ def proven_rho(calibration: Calibration) -> float:
 
 @dataclass(frozen=True)
 class Release:
-    """What may be published of one night: the only thing the published root accepts.
+    """What may be published of nights: the only thing that published tables accept.
 
-    Its frames derive from noisy cells that are already stored; `extrapolation.release` makes it.
+    Its frames derive from noisy cells that are already stored (`extrapolation.release`), or from
+    what was published of them (`deliveries.delivery`).
     """
 
     release_id: str
-    day: date
+    days: tuple[date, ...]
     weeks: tuple[date, ...]
     published_at: datetime
     tables: Mapping[Table, DataFrame]
 
-    def replaces(self, table: Table) -> tuple[str, tuple[date, ...]]:
-        """The column and its values that tell which rows of a table the release's take the place
-        of: those of its day, or of the weeks that the day belongs to.
+    def replaces(self, table: Table) -> dict[str, tuple[date, ...]]:
+        """Which rows of a table the release's take the place of: those of its days, or of the weeks
+        that these belong to; all rows of a table that is not kept by either.
         """
-        (partition,) = table.partitioned_by
-        return partition, (self.day,) if partition == "day" else self.weeks
+        values = {"day": self.days, "week": self.weeks}
+        return {name: values[name] for name in table.partitioned_by}

@@ -238,7 +238,7 @@ def release(
         "published_at": F.lit(published_at),
     }
     tables = {table: frame.withColumns(columns) for table, frame in rows.items()}
-    return Release(release_id, day, weeks, published_at, tables)
+    return Release(release_id, (day,), weeks, published_at, tables)
 
 
 def _rows(product: Product, evidence: Evidence) -> DataFrame:

@@ -37,12 +37,13 @@ class Paths(_Section):
     """Where things lie; the two roots can have different owners, so they may not overlap.
 
     `keys` is a folder that every worker sees, `reports` one the driver writes to; without them
-    both lie below `restricted`.
+    both lie below `restricted`. `deliveries` holds a folder for each buyer.
     """
 
     landing: str = Field(min_length=1)
     restricted: str = Field(min_length=1)
     published: str = Field(min_length=1)
+    deliveries: str = Field(min_length=1)
     keys: str | None = Field(default=None, min_length=1, validate_default=True)
     reports: str | None = Field(default=None, min_length=1, validate_default=True)
 
@@ -61,27 +62,37 @@ class Paths(_Section):
             _must_be_apart(name, info.data.get(name), published)
         return published
 
+    @field_validator("deliveries")
+    @classmethod
+    def _apart_from_what_is_not_the_buyers(cls, deliveries: str, info: ValidationInfo) -> str:
+        for name in ("landing", "restricted", "published"):
+            _must_be_apart(name, info.data.get(name), deliveries, told="deliveries")
+        return deliveries
+
     @field_validator("keys", "reports")
     @classmethod
     def _a_folder_apart(cls, path: str | None, info: ValidationInfo) -> str | None:
         """Keys and reports are plain files: they can't follow `restricted` to other storage. A
         report says more of a night than its protected numbers.
         """
-        _must_be_apart(info.field_name or "", path, info.data.get("published"))
+        for sold in ("published", "deliveries"):
+            _must_be_apart(info.field_name or "", path, info.data.get(sold), told=sold)
         where = path or info.data.get("restricted", "")
         if "://" in where:
             raise ValueError(f"must be named as a mounted folder, found {where!r}")
         return path
 
 
-def _must_be_apart(name: str, path: str | None, published: str | None) -> None:
+def _must_be_apart(
+    name: str, path: str | None, sold: str | None, *, told: str = "published"
+) -> None:
     """Raises ValueError when one folder is, or lies in, the other."""
-    if path is None or published is None:
+    if path is None or sold is None:
         return
-    one, other = _steps(path), _steps(published)
+    one, other = _steps(path), _steps(sold)
     shorter = min(len(one), len(other))
     if one[:shorter] == other[:shorter]:
-        raise ValueError(f"{name} and published must lie apart, found {path!r} and {published!r}")
+        raise ValueError(f"{name} and {told} must lie apart, found {path!r} and {sold!r}")
 
 
 def _steps(path: str) -> list[str]:
@@ -464,13 +475,13 @@ def settings_from(raw: Mapping[str, Any], *, name: str) -> Settings:
     except ValidationError as error:
         raise Misused(
             f"settings {name}",
-            found=_faults(error),
+            found=faults_of(error),
             expected="the keys, types and ranges of conf/base.toml",
             consequence="nothing was read",
         ) from None
 
 
-def _faults(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> str:
     """Every fault in one line, unknown and missing keys grouped by table."""
     missing: dict[str, list[str]] = {}
     unknown: dict[str, list[str]] = {}

@@ -692,6 +692,11 @@ class Product:
         return self.table.name.removeprefix("gold.")
 
     @property
+    def zone_columns(self) -> tuple[str, ...]:
+        """Columns that name a zone."""
+        return tuple(name for name in self.table.key if name.endswith("zone_id"))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of all measures, protected and derived."""
         return tuple(
@@ -806,6 +811,41 @@ ZONE_POPULARITY = _product(
 )
 
 NIGHTLY_PRODUCTS = (ZONE_HOURS, ZONE_DAYS, ZONE_DWELL, ZONE_FLOWS, ZONE_CATCHMENT)
+PUBLISHED_PRODUCTS = (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)
+
+# --- what a buyer gets beside the rows of published tables -----------------------------------
+
+DELIVERED_ZONES = Table(
+    "delivery.zones",
+    "published",
+    "The zones of the licence.",
+    (
+        _zone,
+        Column("name", _string, "free text: escape it wherever it is shown", True),
+        Column("centre_id", _string, "shopping centre the zone belongs to", True),
+        Column("centre_name", _string, "free text", True),
+        Column("kind", _string, "free text", True),
+        Column("opening_hours", _string, "as OpenStreetMap writes them", True),
+        Column("geometry", T.BinaryType(), "outline, well-known binary, WGS84"),
+    ),
+    key=("zone_id",),
+)
+DELIVERED_RELEASES = Table(
+    "delivery.releases",
+    "published",
+    "What was delivered when: one row per day, a later release takes an earlier one's place.",
+    (
+        _day(),
+        Column("release_id", _string, "release the day's rows belong to"),
+        Column("supersedes", _string, "release that it takes the place of", True),
+        Column("method_version", _string, "version of the method"),
+        Column("published_at", _timestamp, "UTC"),
+        Column("delivered_at", _timestamp, "UTC"),
+        Column("scope", _string, "hash of the zones and products of the licence then"),
+    ),
+    key=("day",),
+    partitioned_by=("day",),
+)
 
 TABLES = (
     REFERENCE_CELLS,
@@ -831,5 +871,5 @@ TABLES = (
     ATTACKS,
     ERASURES,
     EXPIRED,
-    *(product.table for product in (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)),
+    *(product.table for product in PUBLISHED_PRODUCTS),
 )

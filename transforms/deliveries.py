@@ -1,0 +1,51 @@
+"""What a buyer gets of what was published: the rows of the licence, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from transforms.disclosure import Release
+from transforms.licences import Licence
+from transforms.tables import ELSEWHERE, Product, Table
+
+
+def licensed(
+    rows: DataFrame,
+    product: Product,
+    licence: Licence,
+    *,
+    zone_ids: Collection[str],
+    days: Sequence[date],
+    weeks: Sequence[date],
+) -> DataFrame:
+    """Rows of a published table that the buyer may have: of `days`, or `weeks` where it has those.
+
+    Of a flow both ends are the buyer's own, or `elsewhere`: the name of another zone, and that
+    people go there, is not in the licence.
+    """
+    (kept_by,) = product.table.partitioned_by
+    when = F.col(kept_by).isin(*(days if kept_by == "day" else weeks))
+    own = [F.col(name).isin(*zone_ids) for name in product.zone_columns]
+    if len(own) == 1:
+        return rows.where(when & own[0])
+    ends = [
+        is_own | (F.col(name) == F.lit(ELSEWHERE))
+        for is_own, name in zip(own, product.zone_columns, strict=True)
+    ]
+    return rows.where(when & ends[0] & ends[1])
+
+
+def delivery(
+    tables: Mapping[Table, DataFrame],
+    *,
+    name: str,
+    days: Sequence[date],
+    weeks: Sequence[date],
+    delivered_at: datetime,
+) -> Release:
+    """One delivery of `licensed` rows, or of the lists beside them."""
+    return Release(name, tuple(days), tuple(weeks), delivered_at, tables)
