@@ -438,7 +438,7 @@ EVENT_CASES = {
     ),
     "every file twice": (
         doubled(f"events/date={DAY}"),
-        [f"quality of batch profile on {DAY}", "rejected_share 5"],
+        [f"quality of batch profile on {DAY}", "rejected_share"],
     ),
     "other columns in the events": (
         renamed(f"events/date={DAY}", event_time="ts", cell_id="cgi"),

@@ -29,6 +29,8 @@ JOBS = (
     "render_report",
     "render_statement",
     "show_budget",
+    "show_status",
+    "deliver_products",
     "run_night",
 )
 
