@@ -14,6 +14,7 @@ DAYS        ?= 1
 SEED        ?= 7
 SEEDS       ?= 200
 PUBLISHED   ?= demo/published
+RESTRICTED  ?= demo/restricted
 BUILD       ?= build
 DIST        ?= dist
 
@@ -71,8 +72,8 @@ expire: $(READY) ## Erase what is over its age limit, as every night does: DAY=2
 attack: $(READY) ## Attack a published night in every known way: DAY=2026-11-23 CONF=conf/demo.toml QUICK=1
 	@$(BIN)/python -m jobs.attack_release --conf $(CONF) --day $(DAY) $(if $(QUICK),--quick)
 
-notebooks: $(READY) ## Execute every notebook on a published root: PUBLISHED=demo/published
-	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) $(BIN)/jupyter-execute notebooks/*.ipynb
+notebooks: $(READY) ## Execute every notebook on the two roots: PUBLISHED=demo/published RESTRICTED=demo/restricted
+	@FOOTFALL_PUBLISHED=$(abspath $(PUBLISHED)) FOOTFALL_RESTRICTED=$(abspath $(RESTRICTED)) $(BIN)/jupyter-execute notebooks/*.ipynb
 
 test: $(READY) ## Run the tests, in two processes: LONG=1 (the longest, too)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(LONG),-m '')

@@ -24,14 +24,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 from deltalake import DeltaTable
 from rich.console import Console
@@ -93,11 +92,11 @@ class Warehouse:
     def path(self, table: Table) -> Path:
         return self.root / table.root / table.path
 
-    def rows(self, table: Table) -> pd.DataFrame:
+    def rows(self, table: Table) -> list[dict[str, Any]]:
         if not DeltaTable.is_deltatable(str(self.path(table))):
-            return pd.DataFrame(columns=table.schema.names)
-        rows: pd.DataFrame = DeltaTable(self.path(table)).to_pyarrow_table().to_pandas()
-        return rows
+            return []
+        found: list[dict[str, Any]] = DeltaTable(self.path(table)).to_pyarrow_table().to_pylist()
+        return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -257,19 +256,21 @@ def compared(calm: Warehouse, disturbed: Warehouse) -> Iterator[str]:
     for name, of in (("ops.releases", ledger), ("ops.runs", runs), ("certificates", certified)):
         if of(disturbed) != of(calm):
             yield f"{name}: other lines than those of undisturbed nights"
-    pseudonyms = [
-        one.rows(tables.VISITS).groupby("day")["pseudonym"].nunique() for one in (calm, disturbed)
-    ]
-    if not pseudonyms[0].equals(pseudonyms[1]):
+    if people(disturbed) != people(calm):
         yield "silver.visits: other numbers of pseudonyms"
     for product in NIGHTLY_PRODUCTS:
         yield from compared_product(calm, disturbed, product)
 
 
-def in_any_order(rows: pd.DataFrame, leave_out: set[str]) -> Counter[str]:
-    columns = sorted(set(rows.columns) - leave_out)
-    records = rows[columns].to_dict("records")
-    return Counter(json.dumps(row, default=str, sort_keys=True) for row in records)
+def in_any_order(rows: Iterable[dict[str, Any]], leave_out: set[str]) -> Counter[str]:
+    kept = ({name: row[name] for name in row.keys() - leave_out} for row in rows)
+    return Counter(json.dumps(row, default=str, sort_keys=True) for row in kept)
+
+
+def people(warehouse: Warehouse) -> Counter[date]:
+    """Pseudonyms by day."""
+    pairs = {(row["day"], row["pseudonym"]) for row in warehouse.rows(tables.VISITS)}
+    return Counter(day for day, _ in pairs)
 
 
 def ledger(warehouse: Warehouse) -> Counter[str]:
@@ -279,49 +280,49 @@ def ledger(warehouse: Warehouse) -> Counter[str]:
 
 def runs(warehouse: Warehouse) -> Counter[str]:
     """The run that published each day, and that no other is said to be running still."""
-    rows = warehouse.rows(tables.RUNS)
-    told = rows[rows["outcome"].isin((PUBLISHED, tables.RUNNING))]
-    return in_any_order(told, WHEN)
+    of = (PUBLISHED, tables.RUNNING)
+    rows = (row for row in warehouse.rows(tables.RUNS) if row["outcome"] in of)
+    return in_any_order(rows, WHEN)
 
 
 def certified(warehouse: Warehouse) -> Counter[str]:
     """The certificate that each release was drawn on: the newest one."""
-    rows = warehouse.rows(tables.CONSENT_CERTIFICATES).sort_values("number")
-    newest = rows.groupby("release_id").tail(1)
+    rows = sorted(warehouse.rows(tables.CONSENT_CERTIFICATES), key=lambda row: row["number"])
+    newest = {row["release_id"]: row for row in rows}.values()
     chained = {"number", "issued_at", "previous_hash", "hash", "longest_wait_h"}
     return in_any_order(newest, chained | WHEN | VERSIONS)
 
 
 def compared_product(calm: Warehouse, disturbed: Warehouse, product: Product) -> Iterator[str]:
     """The same keys, the same gaps in the data, and suppressed is what the threshold says."""
-    key = list(product.table.key)
+    key = product.table.key
     ours, theirs = (one.rows(product.table) for one in (disturbed, calm))
-    for what, rows in (
-        ("keys", lambda gold: gold[key]),
-        ("no_data", lambda gold: gold.loc[gold["status"] == "no_data", key]),
-    ):
-        if in_any_order(rows(ours), set()) != in_any_order(rows(theirs), set()):
+    for what, of in (("keys", None), ("no_data", "no_data")):
+        found = [
+            {tuple(row[name] for name in key) for row in rows if of in (None, row["status"])}
+            for rows in (ours, theirs)
+        ]
+        if found[0] != found[1]:
             yield f"{product.table.name}: other {what}"
-    noisy = disturbed.rows(tables.NOISY_CELLS)
+    noisy = [row for row in disturbed.rows(tables.NOISY_CELLS) if row["product"] == product.name]
+    no_data = {cell_of(row, key) for row in ours if row["status"] == "no_data"}
     for measure in product.measures:
-        cells = noisy[(noisy["product"] == product.name) & (noisy["measure"] == measure)]
-        threshold = (cells["sigma"] * THRESHOLD_SIGMAS).clip(lower=MIN_DEVICES)
-        passing = cells[cells["noisy_devices"] >= threshold]
-        expected = Counter(
-            (row.release_id, tuple(sorted(dict(row.keys_).items())))
-            for row in passing.rename(columns={"keys": "keys_"}).itertuples()
-        )
-        shown = ours[ours[measure].notna()]
-        no_data = ours[ours["status"] == "no_data"]
-        if Counter(cells_of(shown, key)) != expected - Counter(cells_of(no_data, key)):
+        passing = {
+            (row["release_id"], tuple(sorted(row["keys"])))
+            for row in noisy
+            if row["measure"] == measure and passes(row)
+        }
+        if {cell_of(row, key) for row in ours if row[measure] is not None} != passing - no_data:
             yield f"{product.table.name}.{measure}: suppressed is not what the threshold says"
 
 
-def cells_of(gold: pd.DataFrame, key: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """As ops.noisy_cells names them."""
-    for row in gold.to_dict("records"):
-        named = {name: as_text(row[name]) for name in key}
-        yield row["release_id"], tuple(sorted(named.items()))
+def passes(row: dict[str, Any]) -> bool:
+    return bool(row["noisy_devices"] >= max(MIN_DEVICES, THRESHOLD_SIGMAS * row["sigma"]))
+
+
+def cell_of(row: dict[str, Any], key: Sequence[str]) -> tuple[Any, ...]:
+    """As ops.noisy_cells names it."""
+    return row["release_id"], tuple(sorted((name, as_text(row[name])) for name in key))
 
 
 def as_text(value: Any) -> str:

@@ -210,7 +210,7 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     said = (root / "output/stderr").read_text("utf-8")
     assert done.returncode == 0, said[-4000:]
     for notebook in NOTEBOOKS:
-        _execute(notebook, root / "notebooks", published=root / "published")
+        _execute(notebook, root / "notebooks", roots=root)
     yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, watch)
 
 
@@ -228,7 +228,7 @@ class Loss:
             self.is_over = True
 
 
-def _execute(notebook: Path, folder: Path, *, published: Path) -> None:
+def _execute(notebook: Path, folder: Path, *, roots: Path) -> None:
     """Writes the notebook with its outputs into `folder`, those of cells that failed, too."""
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
@@ -237,5 +237,6 @@ def _execute(notebook: Path, folder: Path, *, published: Path) -> None:
         allow_errors=True,
         resources={"metadata": {"path": str(notebook.parent)}},
     )
-    client.execute(env=os.environ | {"FOOTFALL_PUBLISHED": str(published)})
+    paths = {f"FOOTFALL_{name.upper()}": str(roots / name) for name in ("published", "restricted")}
+    client.execute(env=os.environ | paths)
     nbformat.write(content, folder / notebook.name)
