@@ -233,7 +233,7 @@ def _execute(notebook: Path, folder: Path, *, roots: Path) -> None:
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         content,
-        timeout=120,
+        timeout=300,
         allow_errors=True,
         resources={"metadata": {"path": str(notebook.parent)}},
     )
