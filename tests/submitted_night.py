@@ -5,6 +5,7 @@ everything that the night leaves or had on its way.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -136,7 +137,7 @@ class Submitted:
 
     @property
     def reports(self) -> Path:
-        return self.root / "work/demo/reports"
+        return self.root / "work/reports"
 
     @property
     def event_log(self) -> list[Path]:
@@ -151,6 +152,8 @@ class Submitted:
         return [self.root / name for name in names]
 
 
+ROOTS = ("restricted", "published")
+MOUNTED, MOUNTS = "viewfs://site", "fs.viewfs.mounttable.site"
 LOST, LOST_AFTER = 1, "ingest reference"
 """The machine that is lost, and the step after which: while events are read and gathered."""
 
@@ -160,10 +163,11 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     """Runs a night on executors in processes of their own, started far from the project, and every
     notebook on what it published.
 
-    Its paths are relative to where it is started: neither Delta nor an executor is there. Event
-    log on and readable; temporary files of Spark, Java and Python each in a known folder.
+    Its tables lie on storage that no job could open as files (Hadoop's viewfs, mounted here), other
+    paths are relative to where it is started: no executor is there. Event log on and readable;
+    temporary files of Spark, Java and Python each in a known folder.
     """
-    for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
+    for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks", *ROOTS):
         (root / name).mkdir()
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
     java += f" -Djava.io.tmpdir={root / 'tmp'}"
@@ -177,6 +181,7 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
         "spark.driver.extraJavaOptions": java,
         "spark.executor.extraJavaOptions": java,
+        **{f"spark.hadoop.{MOUNTS}.link./{name}": (root / name).as_uri() for name in ROOTS},
     }
     here = environment(TMPDIR=str(root / "tmp"))
     with standalone(root / "cluster", environment=here, memory_mib=2048) as cluster:
@@ -185,9 +190,8 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
             *("--master", cluster.url),
             *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
             *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
-            *("--conf", PROJECT / "conf/demo.toml", "--day", DAY),
+            *("--conf", settings_of(root), "--day", DAY),
             *("--landing", os.path.relpath(landing, root / "work")),
-            *("--restricted", "../restricted", "--published", "../published"),
         ]
         folders = (root / "local", root / "tmp", *cluster.disks)
         watch = Watch(root / "restricted/keys", folders, root / "kept")
@@ -212,6 +216,18 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     for notebook in NOTEBOOKS:
         _execute(notebook, root / "notebooks", roots=root)
     yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, watch)
+
+
+def settings_of(root: Path) -> Path:
+    """Settings on the mounted storage, with their base and profile beside them."""
+    folder = root / "etc"
+    folder.mkdir()
+    for name in ("base.toml", "spark-local.conf", "log4j2.properties"):
+        shutil.copy(PROJECT / "conf" / name, folder)
+    lines = [f'{name} = "{MOUNTED}/{name}"' for name in ROOTS]
+    lines += ['keys = "../restricted/keys"', 'reports = "reports"']
+    (folder / "site.toml").write_text("\n".join(["[paths]", *lines]), encoding="utf-8")
+    return folder / "site.toml"
 
 
 @dataclass

@@ -38,7 +38,16 @@ from jobs.traces import (
     search_for,
 )
 from tests.small_world import landing_of_small_world
-from tests.submitted_night import DAY, LOST, NOTEBOOKS, Submitted, gold_rows, submitted_night
+from tests.submitted_night import (
+    DAY,
+    LOST,
+    MOUNTED,
+    NOTEBOOKS,
+    ROOTS,
+    Submitted,
+    gold_rows,
+    submitted_night,
+)
 from transforms.tables import (
     CONSENT_DECISIONS,
     CONSENT_PERIODS,
@@ -80,10 +89,7 @@ def submitted(
 def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
     assert not [line for line in submitted.stderr.splitlines() if line.startswith("error:")]
     lines = submitted.stdout.splitlines()
-    assert lines[-2:] == [
-        f"restricted: {submitted.restricted}",
-        f"published: {submitted.published}",
-    ]
+    assert lines[-2:] == [f"{name}: {MOUNTED}/{name}" for name in ROOTS]
     assert all(gold_rows(submitted.published).values())
     runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
     assert runs["outcome"].to_pylist() == ["published"]
