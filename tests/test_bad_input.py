@@ -299,6 +299,7 @@ def cases(by_name: Mapping[str, tuple[object, ...]]) -> list[Any]:
 
 
 LONGER = {
+    "times as text in one of two files",
     "one unreadable file of decisions",
     "JSON that is no GeoJSON",
     "no zones folder",

@@ -52,7 +52,7 @@ def test_some_events_are_those_of_the_first_files_of_the_day(
 
 
 def test_files_that_change_while_they_are_read_stop_the_night() -> None:
-    counts = detect_visits.Counts({None: 5, "no_id": 1}, types=("data",))
+    counts = detect_visits.Counts({None: 5, "no_id": 1}, types=("data",), late=0)
     tally = [Row(outcome=None, subscribers=1, rows=3, repeats=1, first_us=0, last_us=0)]
     night: Any = SimpleNamespace(day=SimpleNamespace(date=DAY))
     read = Events(rows=None, files=[], folders_missing=[])  # type: ignore[arg-type]
