@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs import releases
 from jobs.files import write_text
@@ -37,6 +38,7 @@ from transforms.tables import (
     DELIVERED_RELEASES,
     DELIVERED_ZONES,
     METHOD_VERSION,
+    REFERENCE_ZONES,
     Product,
 )
 from transforms.wording import shown
@@ -102,8 +104,8 @@ def _deliver(
     entries = [covered[day] for day in days]
     _write_texts(night, buyer, licence, folder, rows, entries)
     name = hashlib.sha256(repr([scope, *(one.release_id for one in entries)]).encode()).hexdigest()
-    zone_rows = {DELIVERED_ZONES: _zones(night, zones, zone_ids)}
-    tables = {product.table: frame for product, frame in rows.items()} | zone_rows
+    own = night.of_day(REFERENCE_ZONES).where(F.col("zone_id").isin(*zone_ids))
+    tables = {product.table: frame for product, frame in rows.items()} | {DELIVERED_ZONES: own}
     # The list of what was delivered comes last: what is not in it is delivered again.
     for part in (tables, {DELIVERED_RELEASES: _releases(night, entries, scope)}):
         store.publish(delivery(part, name=name, days=days, weeks=weeks, delivered_at=night.now()))
@@ -134,23 +136,6 @@ def _weeks(licence: Licence, days: Sequence[date], published: Mapping[date, Entr
         return []
     weeks = {week for day in days for week in popularity.windows(day, published)}
     return sorted(week for week in weeks if licence.covers_week(week, window=popularity.WINDOW))
-
-
-def _zones(night: Night, zones: Sequence[Zone], zone_ids: Sequence[str]) -> DataFrame:
-    rows = [
-        (
-            zone.zone_id,
-            zone.name,
-            zone.centre_id,
-            zone.centre_name,
-            zone.kind,
-            zone.opening_hours,
-            zone.wkb,
-        )
-        for zone in zones
-        if zone.zone_id in zone_ids
-    ]
-    return local_frame(night.spark, rows, DELIVERED_ZONES.schema)
 
 
 def _releases(night: Night, entries: Sequence[Entry], scope: str) -> DataFrame:

@@ -61,7 +61,7 @@ def run_night(night: Night, *, restate: bool = False, attack: bool = False) -> N
 
 
 def is_done(night: Night, *, restate: bool = False, attack: bool = False) -> bool:
-    """Whether the night is published; a repeat that restates or attacks it has something to do."""
+    """Whether the night is published and is not to be published anew."""
     newest = releases.newest(night)
     return newest is not None and newest.is_closed and not restate
 

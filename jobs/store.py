@@ -354,13 +354,14 @@ class Store:
 
     def stale_files(self, table: Table) -> list[StoredFile]:
         """Files of the table that its present version does not need, outside Delta's log."""
-        if not self.exists(table):
-            return []
+        return self._stale(table, self._files(self.path(table))) if self.exists(table) else []
+
+    def _stale(self, table: Table, files: Iterable[StoredFile]) -> list[StoredFile]:
         # Names are unique; whole paths are spelt in more than one way.
         needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
         return [
             file
-            for file in self._files(self.path(table))
+            for file in files
             if not file.is_in_log and file.name not in needed and not file.name.endswith(".crc")
         ]
 
@@ -443,7 +444,7 @@ class Store:
             for value in values
         ] or [""]
         its_own = {file for file in young if any(folder in file.path for folder in folders)}
-        left = its_own & set(self.stale_files(table))
+        left = set(self._stale(table, its_own))
         if left:  # older versions name theirs, too, and may still be read
             removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
             named = {row.path.rsplit("/", 1)[-1] for row in removed.select("path").collect()}

@@ -35,7 +35,8 @@ import psutil
 from deltalake import DeltaTable
 from rich.console import Console
 
-from jobs import lease, make_world
+from jobs import lease
+from tests.small_world import landing_of_small_world
 from tests.submitted_night import PROJECT, environment
 from transforms import tables
 from transforms.budget import THRESHOLD_SIGMAS
@@ -110,7 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"seed {options.seed}")
     root = options.out.absolute()
     shutil.rmtree(root, ignore_errors=True)
-    landing = made(root / "world", nights=options.nights)
+    landing = landing_of_small_world(
+        root / "world",
+        subscribers=SUBSCRIBERS,
+        centres=CENTRES,
+        last_day=str(LAST_DAY),
+        days=options.nights,
+    )
     days = [LAST_DAY - timedelta(days=back) for back in reversed(range(options.nights))]
     calm, disturbed = (Warehouse(root / name, landing) for name in ("calm", "disturbed"))
     for warehouse in (calm, disturbed):
@@ -131,21 +138,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     print(json.dumps(figures))
     return 1 if differences or leftovers or kills.number < options.kills else 0
-
-
-def made(world: Path, *, nights: int) -> Path:
-    options = {
-        "--out": world,
-        "--subscribers": SUBSCRIBERS,
-        "--centres": CENTRES,
-        "--days": nights,
-        "--last-day": LAST_DAY,
-        "--geography": PROJECT / make_world.GEOGRAPHY,
-    }
-    code = make_world.main([str(part) for pair in options.items() for part in pair])
-    if code:
-        raise SystemExit(code)
-    return world / "landing"
 
 
 # --- killing ----------------------------------------------------------------------------------

@@ -25,13 +25,14 @@ DECISIONS = pa.schema(
 
 
 def landing_of_small_world(
-    out: Path, *, subscribers: int, centres: int, last_day: str, seed: int = 7
+    out: Path, *, subscribers: int, centres: int, last_day: str, days: int = 1, seed: int = 7
 ) -> Path:
-    """Makes a world of one day in `out` and returns its landing folder."""
+    """Makes a world of `days` that end with `last_day` in `out` and returns its landing folder."""
     options = {
         "--out": out,
         "--subscribers": subscribers,
         "--centres": centres,
+        "--days": days,
         "--last-day": last_day,
         "--seed": seed,
         "--geography": GEOGRAPHY,

@@ -242,6 +242,13 @@ REFERENCE_CELLS = Table(
         "range_positive": "range_m > 0",
     },
 )
+_ABOUT_A_ZONE = (
+    Column("name", _string, "free text: escape it wherever it is shown", True),
+    Column("centre_id", _string, "shopping centre the zone belongs to", True),
+    Column("centre_name", _string, "free text", True),
+    Column("kind", _string, "free text", True),
+    Column("opening_hours", _string, "as OpenStreetMap writes them", True),
+)
 REFERENCE_ZONES = Table(
     "reference.zones",
     "restricted",
@@ -249,11 +256,7 @@ REFERENCE_ZONES = Table(
     (
         _day(),
         Column("zone_id", _string, "zone"),
-        Column("name", _string, "free text: escape it wherever it is shown", True),
-        Column("centre_id", _string, "shopping centre the zone belongs to", True),
-        Column("centre_name", _string, "free text", True),
-        Column("kind", _string, "free text", True),
-        Column("opening_hours", _string, "as OpenStreetMap writes them", True),
+        *_ABOUT_A_ZONE,
         Column("attraction", _double, "the zone's own pull; null: that of the settings", True),
         Column("geometry", T.BinaryType(), "outline, well-known binary, WGS84"),
     ),
@@ -821,11 +824,7 @@ DELIVERED_ZONES = Table(
     "The zones of the licence.",
     (
         _zone,
-        Column("name", _string, "free text: escape it wherever it is shown", True),
-        Column("centre_id", _string, "shopping centre the zone belongs to", True),
-        Column("centre_name", _string, "free text", True),
-        Column("kind", _string, "free text", True),
-        Column("opening_hours", _string, "as OpenStreetMap writes them", True),
+        *_ABOUT_A_ZONE,
         Column("geometry", T.BinaryType(), "outline, well-known binary, WGS84"),
     ),
     key=("zone_id",),
