@@ -100,7 +100,8 @@ def detect_visits(night: Night) -> Accounting:
         try:
             tally = events.tallied(settled, packing=packing).collect()
             accounting = _accounted(night, counts, tally, read)
-            _store_quarantine(night, settled, people, cells, packing)
+            faulty = _faulty_rows(night, settled, cells, packing)
+            _store_left_out(night, accounting, tally, faulty, people)
             accepted = events.accepted(settled)
             _examine_events(night, accepted, accounting, tally)
             _store_visits(night, accepted, cells, packing)
@@ -179,7 +180,7 @@ def taking_part(night: Night, day: LocalDay) -> DataFrame:
 
 
 def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events) -> Accounting:
-    """Adds up every outcome and stores the rejections."""
+    """Adds up every outcome."""
     people = Counter({row.outcome: row.rows for row in tally})
     people[events.DUPLICATE] = sum(row.repeats for row in tally)
     if people.total() != counts.of_day:
@@ -190,7 +191,7 @@ def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events)
             consequence="nothing was published",
         )
     outcomes = people + Counter({one: rows for one, rows in counts.rows.items() if one})
-    accounting = Accounting(
+    return Accounting(
         other_day=outcomes[events.OTHER_DAY],
         rejected={reason: outcomes[reason] for reason in events.REASONS},
         not_taking_part=sum(outcomes[reason] for reason in consent.LEFT_OUT),
@@ -198,6 +199,14 @@ def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events)
         late=counts.late,
         files=[*read.files, *night.landing.reference_files(night.day.date)],
     )
+
+
+def _store_left_out(
+    night: Night, accounting: Accounting, tally: Sequence[Row], faulty: DataFrame, people: DataFrame
+) -> None:
+    """Rows by reason, subscribers by outcome, and a sample of the rows: nothing of who does not
+    take part or objects.
+    """
     day = night.day.date
     rejected = [(day, reason, rows) for reason, rows in accounting.rejected.items()]
     seen = [
@@ -205,30 +214,32 @@ def _accounted(night: Night, counts: Counts, tally: Sequence[Row], read: Events)
         for row in tally
         if row.outcome not in events.OF_THE_ROW
     ]
-    for table, rows in ((REJECTED, rejected), (SUBSCRIBERS_SEEN, seen)):
-        night.store.replace(table, local_frame(night.spark, rows, table.schema), day=day)
-    return accounting
+    sample = faulty.withColumn("day", F.lit(day)).persist()
+    ids = F.broadcast(sample.select("subscriber_id"))
+    out = people.where(~F.col("taking_part")).join(ids, on="subscriber_id", how="left_semi")
+    shown = sample.join(F.broadcast(out), on="subscriber_id", how="left_anti")
+    night.store.replace_each(
+        {
+            REJECTED: local_frame(night.spark, rejected, REJECTED.schema),
+            SUBSCRIBERS_SEEN: local_frame(night.spark, seen, SUBSCRIBERS_SEEN.schema),
+            QUARANTINE: objections.without(night, shown),
+        },
+        day=day,
+    )
+    sample.unpersist()
 
 
-def _store_quarantine(
-    night: Night, settled: DataFrame, people: DataFrame, cells: DataFrame, packing: Packing
-) -> None:
-    """A sample of the rows left out, but nothing of who does not take part or objects."""
+def _faulty_rows(night: Night, settled: DataFrame, cells: DataFrame, packing: Packing) -> DataFrame:
+    """Some of the rows that are rejected, with their reason."""
     some = night.landing.some_events(night.day.date, most_bytes=SAMPLED_BYTES)
     screened = events.screened(some, day_start=night.day.start, day_end=night.day.end)
-    sample = quarantine.sample(
+    return quarantine.sample(
         events.placed(screened, cells),
         settled,
         cells,
         packing=packing,
         rows=night.settings.quality.quarantine_rows,
     )
-    sample = sample.withColumn("day", F.lit(night.day.date)).persist()
-    ids = F.broadcast(sample.select("subscriber_id"))
-    out = people.where(~F.col("taking_part")).join(ids, on="subscriber_id", how="left_semi")
-    shown = sample.join(F.broadcast(out), on="subscriber_id", how="left_anti")
-    night.store.replace(QUARANTINE, objections.without(night, shown), day=night.day.date)
-    sample.unpersist()
 
 
 def _examine_events(

@@ -31,28 +31,33 @@ _NAMED_AT_MOST = 5
 def ingest_reference(night: Night) -> str:
     """Reads, judges and stores the reference; raises `Failed` when too much of it is faulty."""
     zones = delivered_zones(night)
-    cells = _cells(night, zones)
+    cells = _cells(night, zones).persist()
     _examine_people_and_outages(night)
     place, day = night.settings.place, F.lit(night.day.date)
-    night.store.replace(REFERENCE_ZONES, _zone_rows(night, zones), day=night.day.date)
-    night.store.replace(REFERENCE_CELLS, cells.withColumn("day", day), day=night.day.date)
-    stored_cells = night.of_day(REFERENCE_CELLS)
     pairs = geography.cell_zones(
-        stored_cells,
+        cells,
         zones,
-        indoor_zone_ids=_indoor_zone_ids(stored_cells),
+        indoor_zone_ids=_indoor_zone_ids(cells),
         resolution=place.h3_resolution,
         zone_attraction=place.zone_attraction,
         min_presence=place.min_presence,
     )
     dated = pairs.withColumn("day", day).persist()
-    tells = F.col("probability").isNotNull()
-    night.store.replace(REFERENCE_CELL_ZONES, dated.where(tells), day=night.day.date)
-    night.store.replace(REFERENCE_CELL_REACH, dated.where(~tells), day=night.day.date)
+    telling = dated.where(F.col("probability").isNotNull())
+    tables = {
+        REFERENCE_ZONES: _zone_rows(night, zones),
+        REFERENCE_CELLS: cells.withColumn("day", day),
+        REFERENCE_CELL_ZONES: telling,
+        REFERENCE_CELL_REACH: dated.where(F.col("probability").isNull()),
+    }
+    by_zone = telling.groupBy("zone_id").count().collect()
+    seen = {row.zone_id: row["count"] for row in by_zone}
+    night.store.replace_each(tables, day=night.day.date)
+    told = f"{len(zones)} zones, {cells.count():,} cells, {sum(seen.values()):,} pairs"
     dated.unpersist()
-    stored_pairs = night.of_day(REFERENCE_CELL_ZONES)
-    _name_unseen(night)
-    return f"{len(zones)} zones, {stored_cells.count():,} cells, {stored_pairs.count():,} pairs"
+    cells.unpersist()
+    _name_unseen(night, sorted({zone.zone_id for zone in zones} - seen.keys()))
+    return told
 
 
 def _indoor_zone_ids(cells: DataFrame) -> list[str]:
@@ -228,8 +233,7 @@ def unseen_zones(night: Night) -> list[str]:
     return [row.zone_id for row in unseen.select("zone_id").orderBy("zone_id").collect()]
 
 
-def _name_unseen(night: Night) -> None:
-    unseen = unseen_zones(night)
+def _name_unseen(night: Night, unseen: Sequence[str]) -> None:
     if unseen:
         night.progress.note(
             f"zones that no cell sees (no data): {len(unseen)} "

@@ -185,9 +185,13 @@ def close(night: Night, entry: Entry) -> Entry:
             F.count(F.when(~passes, F.lit(1))).alias("suppressed"),
         )
     )
-    claimed = night.store.read(RELEASES).where(F.col("release_id") == F.lit(entry.release_id))
-    closed = claimed.drop("rows", "suppressed").join(sizes, on=["product", "measure"], how="left")
-    night.store.replace(RELEASES, closed, release_id=entry.release_id)
+    size = {(row["product"], row.measure): (row["rows"], row.suppressed) for row in sizes.collect()}
+    closed = []
+    for claimed in _of(night, entry.release_id):
+        rows, suppressed = size.get((claimed["product"], claimed.measure), (0, 0))
+        closed.append(claimed.asDict() | {"rows": rows, "suppressed": suppressed})
+    frame = local_frame(night.spark, closed, RELEASES.schema)
+    night.store.replace(RELEASES, frame, release_id=entry.release_id)
     return replace(entry, is_closed=True)
 
 

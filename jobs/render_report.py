@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,26 +27,31 @@ def render_report(night: Night) -> Path:
     recent = (F.col("day") <= F.lit(day)) & (
         F.col("day") > F.lit(day - timedelta(days=_DAYS_SHOWN))
     )
-    hours = _pandas(night.store.read(tables.ZONE_HOURS.table).where(recent))
-    if hours.empty:
+    hours_of_days = night.store.read(tables.ZONE_HOURS.table).where(recent)
+    if hours_of_days.isEmpty():
         raise Failed(
             f"report of {day}",
             found="nothing published",
             expected="a published night",
             consequence="no report was written",
         )
-    spent = _pandas(night.of_day(RELEASES).where(is_nightly()))
+    frames = {
+        "zones": night.of_day(REFERENCE_ZONES).drop("geometry"),
+        "zone_hours": hours_of_days,
+        "zone_days": night.of_day(tables.ZONE_DAYS.table),
+        "zone_dwell": night.of_day(tables.ZONE_DWELL.table),
+        "zone_flows": night.of_day(tables.ZONE_FLOWS.table),
+        "zone_catchment": night.of_day(tables.ZONE_CATCHMENT.table),
+        "releases": night.of_day(RELEASES).where(is_nightly()),
+        "rejected": night.of_day(REJECTED),
+    }
+    with ThreadPoolExecutor(3) as pool:  # small tables: most of a query is planning and waiting
+        of_night = dict(zip(frames, pool.map(_pandas, frames.values()), strict=True))
+    spent = of_night["releases"]
     privacy = night.settings.privacy
     page = report.night_report(
         report.ReportTables(
-            zones=_pandas(night.of_day(REFERENCE_ZONES)).drop(columns="geometry"),
-            zone_hours=hours,
-            zone_days=_pandas(night.of_day(tables.ZONE_DAYS.table)),
-            zone_dwell=_pandas(night.of_day(tables.ZONE_DWELL.table)),
-            zone_flows=_pandas(night.of_day(tables.ZONE_FLOWS.table)),
-            zone_catchment=_pandas(night.of_day(tables.ZONE_CATCHMENT.table)),
-            releases=spent,
-            rejected=_pandas(night.of_day(REJECTED)),
+            **of_night,
             run=_run(night),
             attacks=attacks_on(night, set(spent["release_id"])),
             participation=_participation(night),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pyspark.sql import Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import releases
@@ -52,10 +52,17 @@ class Run:
         if before is not None:
             self.rows = tuple(before[name] for name in _ROWS)
 
+    def begin(self) -> None:
+        self.night.store.append(RUNS, self._row(RUNNING))
+
     def enter(self, outcome: str) -> None:
+        """Takes the place of what was entered of the run before."""
+        self.night.store.replace(RUNS, self._row(outcome), run_id=self.night.run_id)
+
+    def _row(self, outcome: str) -> DataFrame:
         night, ended_at = self.night, None if outcome == RUNNING else self.night.now()
         row = (night.run_id, night.day.date, self.started_at, ended_at, outcome, *self.rows)
-        night.store.replace(RUNS, local_frame(night.spark, [row], RUNS.schema), run_id=night.run_id)
+        return local_frame(night.spark, [row], RUNS.schema)
 
 
 def _accounted(night: Night) -> Row | None:
@@ -90,7 +97,7 @@ def recorded(night: Night) -> Iterator[Run]:
     A night that failed is done again from the events, with a new key.
     """
     run = Run(night, night.now())
-    run.enter(RUNNING)
+    run.begin()
     try:
         yield run
     except BaseException as error:

@@ -42,6 +42,12 @@ warnings.filterwarnings("ignore", _REMARK)
 
 RESTATE = {"restate": "publish a published night anew, from what its privacy budget has left"}
 
+CLASSES = Path(sys.prefix) / "spark-classes.jsa"
+"""Java's archive of the classes that Spark loads, where there is one."""
+NO_CONF = CLASSES.with_suffix(".conf")
+"""Not there: of a class path with a folder in it that holds anything there is no such archive."""
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+
 PARTITIONS = "spark.sql.shuffle.partitions"
 ESSENTIALS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -253,6 +259,10 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     os.environ.setdefault("PYTHONWARNINGS", f"ignore:{_REMARK}")  # what workers start with
     given = _given_to_spark_submit()
     wanted = {**_profile(settings.spark.profile, conf), **settings.spark.conf}
+    if wanted.get("spark.master", "").startswith("local"):
+        wanted[JAVA_OPTIONS] = " ".join(
+            [wanted.get(JAVA_OPTIONS, ""), *_java_options(conf)]
+        ).strip()
     builder = SparkSession.builder.appName(f"footfall {name}")
     for key, value in wanted.items():
         if not given.contains(key):
@@ -268,16 +278,20 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
     return spark
 
 
+_COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
+
+
 @contextmanager
 def compiled(spark: SparkSession) -> Iterator[None]:
-    """Queries over many rows are compiled as a whole, whatever the profile says of small ones."""
-    name = "spark.sql.codegen.wholeStage"
-    before = str(spark.conf.get(name))
-    spark.conf.set(name, "true")
+    """Queries over many rows are compiled, whatever the profile says of small ones."""
+    before = {name: str(spark.conf.get(name)) for name in _COMPILED}
+    for name, value in _COMPILED.items():
+        spark.conf.set(name, value)
     try:
         yield
     finally:
-        spark.conf.set(name, before)
+        for name, value in before.items():
+            spark.conf.set(name, value)
 
 
 def _given_to_spark_submit() -> SparkConf:
@@ -298,13 +312,17 @@ def _profile(name: str, conf: str) -> dict[str, str]:
             consequence="no session was started",
         )
     lines = (line.split("#", 1)[0].split(None, 1) for line in path.read_text().splitlines())
-    properties = {pair[0]: pair[1].strip() for pair in lines if len(pair) == 2}
-    quiet = base / "log4j2.properties"
-    if properties.get("spark.master", "").startswith("local") and quiet.exists():
-        options = properties.get("spark.driver.extraJavaOptions", "")
-        logging = f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
-        properties["spark.driver.extraJavaOptions"] = f"{options} {logging}".strip()
-    return properties
+    return {pair[0]: pair[1].strip() for pair in lines if len(pair) == 2}
+
+
+def _java_options(conf: str) -> Iterator[str]:
+    """Of a session on this machine: what is logged, and the classes `make setup` archived."""
+    quiet = _base(conf).parent / "log4j2.properties"
+    if quiet.exists():
+        yield f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
+    if CLASSES.exists():
+        os.environ.setdefault("SPARK_CONF_DIR", str(NO_CONF))
+        yield f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
 Step = Callable[..., object]

@@ -5,8 +5,9 @@ The published root has one way in: `Store.publish`, which takes a `Release` and 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,15 @@ class StoredFile:
         """Whether it was to join Delta's log, where what is added has a hidden name at first."""
         return self.is_in_log and self.name.startswith(".")
 
+    @property
+    def is_commit(self) -> bool:
+        return self.is_in_log and self.is_of_log and self.name.endswith(".json")
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is to hold rows, and not something about a file or a version."""
+        return not self.is_in_log and not self.name.endswith(".crc")
+
 
 @dataclass(frozen=True)
 class Store:
@@ -105,8 +115,7 @@ class Store:
 
     def create(self, tables: Iterable[Table]) -> None:
         """Creates what is missing, with comments, partitioning and CHECK constraints."""
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(self._create, tables))
+        self._at_once(self._create, tables)
 
     def _create(self, table: Table) -> None:
         if self.exists(table):
@@ -145,10 +154,10 @@ class Store:
         return {table.name for table in there if self._number_of_files(table)}
 
     def _number_of_files(self, table: Table) -> int:
-        """As the newest commit says; counted only where that says nothing of it."""
+        """As the checksum of the newest commit says; counted only where there is none."""
         snapshot = self._snapshot(table)
-        known = snapshot.numOfFilesIfKnown()
-        return int(known.get() if known.isDefined() else snapshot.numOfFiles())
+        checksum = snapshot.checksumOpt()
+        return int(checksum.get().numFiles() if checksum.isDefined() else snapshot.numOfFiles())
 
     def version(self, table: Table) -> int:
         """Newest Delta version, -1 for a table that does not exist yet."""
@@ -174,6 +183,20 @@ class Store:
         """Rows whose columns equal `where` become `frame`; without `where`, all rows do."""
         self._must_be_restricted(table)
         self._replace(table, frame, where)
+
+    def replace_each(self, frames: Mapping[Table, DataFrame], **where: date | str) -> None:
+        """As `replace`, of several tables at once."""
+        for table in frames:
+            self._must_be_restricted(table)
+        self._at_once(lambda table: self._replace(table, frames[table], where), frames)
+
+    @staticmethod
+    def _at_once(write: Callable[[Table], object], tables: Iterable[Table]) -> None:
+        """Of small tables most of a write is planning and waiting."""
+        with ThreadPoolExecutor(3) as pool:
+            written = [pool.submit(write, table) for table in tables]
+        for one in written:
+            one.result()
 
     def append(self, table: Table, frame: DataFrame, *, once: str | None = None) -> None:
         """Adds rows. What is appended `once` under a name is never appended again under it."""
@@ -354,16 +377,12 @@ class Store:
 
     def stale_files(self, table: Table) -> list[StoredFile]:
         """Files of the table that its present version does not need, outside Delta's log."""
-        return self._stale(table, self._files(self.path(table))) if self.exists(table) else []
-
-    def _stale(self, table: Table, files: Iterable[StoredFile]) -> list[StoredFile]:
+        if not self.exists(table):
+            return []
         # Names are unique; whole paths are spelt in more than one way.
         needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
-        return [
-            file
-            for file in files
-            if not file.is_in_log and file.name not in needed and not file.name.endswith(".crc")
-        ]
+        files = self._files(self.path(table))
+        return [file for file in files if file.is_data and file.name not in needed]
 
     @contextmanager
     def on_this_machine(self) -> Iterator[list[Path]]:
@@ -418,38 +437,46 @@ class Store:
         for table in release.tables:
             if table.root != "published":
                 raise TypeError(f"{table.name} is {table.root}: a Release may not hold it")
-        with ThreadPoolExecutor(3) as pool:  # small tables: most of a write is waiting
-            written = [
-                pool.submit(
-                    self._replace,
-                    table,
-                    frame,
-                    release.replaces(table),
-                    once=release.release_id,
-                )
-                for table, frame in release.tables.items()
-            ]
-        for one in written:
-            one.result()
-        for table in release.tables:
-            self._remove(self._left_of(release, table))
+        self._at_once(lambda table: self._publish(release, table), release.tables)
+
+    def _publish(self, release: Release, table: Table) -> None:
+        frame, where = release.tables[table], release.replaces(table)
+        self._replace(table, frame, where, once=release.release_id)
+        self._remove(self._left_of(release, table))
 
     def _left_of(self, release: Release, table: Table) -> list[StoredFile]:
-        """Files written for the release that no version of the table names."""
-        young = {f for f in self._files(self.path(table)) if f.modified_at >= release.published_at}
-        half_written = {file for file in young if file.is_half_written}
+        """Files written for the release that no version of the table names.
+
+        Whatever names them was committed after them, so the young part of the log is all to read.
+        """
+        young = [f for f in self._files(self.path(table)) if f.modified_at >= release.published_at]
         folders = [
             f"/{name}={value}/"
             for name, values in release.replaces(table).items()
             for value in values
         ] or [""]
-        its_own = {file for file in young if any(folder in file.path for folder in folders)}
-        left = set(self._stale(table, its_own))
-        if left:  # older versions name theirs, too, and may still be read
-            removed = DataFrame(self._snapshot(table).tombstones().toDF(), self.spark)
-            named = {row.path.rsplit("/", 1)[-1] for row in removed.select("path").collect()}
-            left = {file for file in left if file.name not in named}
-        return [*half_written, *left]
+        named = {name for file in young if file.is_commit for name in self._named_by(file)}
+        return [
+            file
+            for file in young
+            if file.is_half_written
+            or (
+                file.is_data
+                and file.name not in named
+                and any(folder in file.path for folder in folders)
+            )
+        ]
+
+    def _named_by(self, commit: StoredFile) -> Iterator[str]:
+        """Names of the data files that a commit adds to its table or takes from it."""
+        log = self._log(commit.path.rsplit("/_delta_log/", 1)[0])
+        conf = self.spark._jsc.hadoopConfiguration()
+        actions = log.store().read(self._hadoop_path(commit.path), conf).mkString("\n")
+        for action in map(json.loads, actions.splitlines()):
+            for kind in ("add", "remove"):
+                if kind in action:
+                    # Names are unique; whole paths are spelt in more than one way.
+                    yield action[kind]["path"].rsplit("/", 1)[-1]
 
     def _replace(
         self,

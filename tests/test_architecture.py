@@ -260,6 +260,7 @@ def test_a_release_is_made_of_noise_or_of_what_was_published() -> None:
 
 WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
     "replace": lambda store, table, frame: store.replace(table, frame),
+    "replace_each": lambda store, table, frame: store.replace_each({table: frame}),
     "append": lambda store, table, frame: store.append(table, frame),
     "merge": lambda store, table, frame: store.merge(table, frame),
     "update": lambda store, table, frame: store.update(table, frame),

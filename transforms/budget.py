@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-import dp_accounting
-
 from transforms.errors import Refused
 from transforms.settings import MeasureBudget
 from transforms.tables import Measure
@@ -102,6 +100,8 @@ def epsilon(rho: float, *, delta: float) -> float:
     """Tight ε at `delta` of Gaussian mechanisms whose ρ add up to `rho`."""
     if rho <= 0:
         return 0.0
+    import dp_accounting  # here, since it takes a second and no worker needs it
+
     return float(dp_accounting.get_epsilon_gaussian(1 / math.sqrt(2 * _promised(rho)), delta))
 
 
