@@ -20,7 +20,7 @@ DIST        ?= dist
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world night status deliver rewards report budget statement certificate erase expire
-.PHONY: attack notebooks test sensitivity leaks accuracy bench chaos check zip clean
+.PHONY: attack notebooks test sensitivity leaks accuracy bench year chaos check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -92,6 +92,9 @@ accuracy: $(READY) ## Hold published numbers against the truth of made worlds: S
 bench: EVENTS ?= 20000000
 bench: $(READY) ## Hold the speed of a night against DuckDB on the same events: EVENTS=20000000 PAIRS=3 SKEWED=1
 	@$(BIN)/python -m tests.bench --events $(EVENTS) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SKEWED),--skewed)
+
+year: $(READY) ## Hold the last night of a year against the first of a new warehouse: PAIRS=3
+	@$(BIN)/python -m tests.year $(if $(PAIRS),--pairs $(PAIRS))
 
 chaos: KILLS ?= 50
 chaos: NIGHTS ?= 10

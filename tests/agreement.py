@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -77,8 +79,10 @@ def _days_of_people(visits: pd.DataFrame, who: str) -> Counter[frozenset[Hashabl
         arrived_at=visits["arrived_at"].astype("datetime64[us]"),
         left_at=visits["left_at"].astype("datetime64[us]"),
     )
+    in_order = rounded.sort_values(who)
+    stays = zip(in_order[who], in_order[stay].itertuples(index=False, name=None), strict=True)
     return Counter(
-        frozenset(day[stay].itertuples(index=False, name=None)) for _, day in rounded.groupby(who)
+        frozenset(one for _, one in of_person) for _, of_person in groupby(stays, key=itemgetter(0))
     )
 
 

@@ -169,9 +169,9 @@ def skew(landing: Path, *, events: int) -> None:
 # --- the night --------------------------------------------------------------------------------
 
 
-def whole_night(folder: Path, *, log: bool) -> Ran:
-    """One night in a fresh warehouse, in a process of its own."""
-    for name in WRITTEN:
+def whole_night(folder: Path, *, log: bool, fresh: bool = True) -> Ran:
+    """One night in a process of its own, in a fresh warehouse or the one that is there."""
+    for name in WRITTEN if fresh else ():
         shutil.rmtree(folder / name, ignore_errors=True)
     if log:
         shutil.rmtree(folder / "log", ignore_errors=True)
@@ -273,8 +273,8 @@ def must_agree(folder: Path, exact: Exact | None) -> None:
 # --- showing ----------------------------------------------------------------------------------
 
 
-def show_steps(console: Console, nights: Sequence[Ran]) -> None:
-    table = Table(title="A night by step (seconds, medians)")
+def show_steps(console: Console, nights: Sequence[Ran], *, title: str = "A night") -> None:
+    table = Table(title=f"{title} by step (seconds, medians)")
     table.add_column("")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
