@@ -101,11 +101,16 @@ def _limits(night: Night, table: Table) -> Limits:
 
 
 def _over(night: Night, limits: Mapping[Table, Limits]) -> dict[Table, Over]:
-    """Tables that hold anything too old."""
+    """Tables that hold anything too old.
+
+    Files that no version needs any more go with the rows of the table that are too old. Those of
+    people go sooner; only there they are looked for by themselves.
+    """
     rows = _rows_over(night, limits)
     over = {}
     for table, limit in limits.items():
-        stale = night.store.stale_files(table) if limit.files else []
+        is_looked_at = limit.files and (table.is_about_people or rows.get(table.name))
+        stale = night.store.stale_files(table) if is_looked_at else []
         old = [file for file in stale if limit.files and file.modified_at < limit.files]
         over[table] = Over(rows.get(table.name, 0), len(old))
     return {table: one for table, one in over.items() if one}

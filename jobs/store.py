@@ -80,15 +80,6 @@ class StoredFile:
         return "/_delta_log/" in self.path
 
     @property
-    def is_half_written(self) -> bool:
-        """Whether it was to join Delta's log, where what is added has a hidden name at first."""
-        return self.is_in_log and self.name.startswith(".")
-
-    @property
-    def is_commit(self) -> bool:
-        return self.is_in_log and self.is_of_log and self.name.endswith(".json")
-
-    @property
     def is_data(self) -> bool:
         """Whether it is to hold rows, and not something about a file or a version."""
         return not self.is_in_log and not self.name.endswith(".crc")
@@ -416,10 +407,15 @@ class Store:
             return []
         listing, found = system.listFiles(path, True), []
         while listing.hasNext():
-            file = listing.next()
-            changed = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
-            found.append(StoredFile(file.getPath().toString(), changed))
+            found.append(_stored_file(listing.next()))
         return found
+
+    def _found(self, folder: str, pattern: str) -> list[StoredFile]:
+        """Files of a folder whose name matches; hidden ones only where the pattern says so."""
+        literally = re.sub(r"([\\*?{}\[\]])", r"\\\1", folder)
+        path = self._hadoop_path(f"{literally}/{pattern}")
+        matches = self._system(folder).globStatus(path) or []
+        return [_stored_file(one) for one in matches if one.isFile()]
 
     def _hadoop_path(self, path: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(path)
@@ -447,36 +443,36 @@ class Store:
     def _left_of(self, release: Release, table: Table) -> list[StoredFile]:
         """Files written for the release that no version of the table names.
 
-        Whatever names them was committed after them, so the young part of the log is all to read.
+        Only its own folders and the young end of the log are looked at, however long the table has
+        been there: whatever names these files was committed after them.
         """
-        young = [f for f in self._files(self.path(table)) if f.modified_at >= release.published_at]
+        path = self.path(table)
         folders = [
-            f"/{name}={value}/"
+            f"{path}/{name}={value}"
             for name, values in release.replaces(table).items()
             for value in values
-        ] or [""]
-        named = {name for file in young if file.is_commit for name in self._named_by(file)}
-        return [
-            file
-            for file in young
-            if file.is_half_written
-            or (
-                file.is_data
-                and file.name not in named
-                and any(folder in file.path for folder in folders)
-            )
-        ]
+        ] or [path]
+        half_written = self._found(f"{path}/_delta_log", ".*")
+        its_own = [file for folder in folders for file in self._found(folder, "*.parquet")]
+        young = [f for f in (*half_written, *its_own) if f.modified_at >= release.published_at]
+        named = self._named_since(release.published_at, table) if young else set()
+        return [file for file in young if file.name not in named]
 
-    def _named_by(self, commit: StoredFile) -> Iterator[str]:
-        """Names of the data files that a commit adds to its table or takes from it."""
-        log = self._log(commit.path.rsplit("/_delta_log/", 1)[0])
+    def _named_since(self, instant: datetime, table: Table) -> set[str]:
+        """Names of the data files that commits since then added to a table or took from it."""
+        names: set[str] = set()
+        folder, log = f"{self.path(table)}/_delta_log", self._log(self.path(table)).store()
         conf = self.spark._jsc.hadoopConfiguration()
-        actions = log.store().read(self._hadoop_path(commit.path), conf).mkString("\n")
-        for action in map(json.loads, actions.splitlines()):
-            for kind in ("add", "remove"):
-                if kind in action:
+        for version in range(self.version(table), -1, -1):
+            found = self._found(folder, f"{version:020}.json")
+            if not found or found[0].modified_at < instant:
+                break
+            text = log.read(self._hadoop_path(found[0].path), conf).mkString("\n")
+            for action in map(json.loads, text.splitlines()):
+                for kind in action.keys() & {"add", "remove"}:
                     # Names are unique; whole paths are spelt in more than one way.
-                    yield action[kind]["path"].rsplit("/", 1)[-1]
+                    names.add(action[kind]["path"].rsplit("/", 1)[-1])
+        return names
 
     def _replace(
         self,
@@ -502,6 +498,11 @@ def _nullable(schema: T.StructType) -> T.StructType:
     """The schema without its NOT NULLs: Delta enforces those itself, row by row, at the write."""
     fields = [T.StructField(f.name, f.dataType, True, f.metadata) for f in schema.fields]
     return T.StructType(fields)
+
+
+def _stored_file(status: Any) -> StoredFile:
+    changed = datetime.fromtimestamp(status.getModificationTime() / 1000, UTC)
+    return StoredFile(status.getPath().toString(), changed)
 
 
 _GONE = T.StructField("gone", T.BooleanType())
