@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 
@@ -36,6 +37,8 @@ from transforms.wording import few
 
 EVENTS_IN_A_PARTITION = 4_000_000
 """Of 8 bytes each where they are packed, and some 30 while they are gathered."""
+COMPILED_FROM_BYTES = 8 << 20
+"""Of event files: those of fewer take less time than it takes to compile what reads them."""
 SAMPLED_BYTES = 32 << 20
 """Of the event files in which faulty rows are looked for, to be shown."""
 
@@ -81,7 +84,8 @@ def detect_visits(night: Night) -> Accounting:
     if read.folders_missing:
         night.progress.note(f"event folders not there: {', '.join(read.folders_missing)}")
     cells = numbered(night.of_day(REFERENCE_CELLS)).persist()
-    with readable("events"), compiled(night.spark):
+    is_heavy = sum(size for _, size in read.files) >= COMPILED_FROM_BYTES
+    with readable("events"), compiled(night.spark) if is_heavy else nullcontext():
         screened = events.screened(read.rows, day_start=night.day.start, day_end=night.day.end)
         counts = _counted(night, screened)
         packing = Packing(night.day.start, cells=cells.count(), types=counts.types)

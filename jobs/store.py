@@ -358,13 +358,18 @@ class Store:
         older = [file for file, version in versions.items() if version < newest]
         if not older:
             return
-        self._logs.clearCache()
-        self._log(folder.removesuffix("/_delta_log")).checkpoint()
+        path = folder.removesuffix("/_delta_log")
+        self._know_anew(path)
+        self._log(path).checkpoint()
         whole = f"{newest:020}.checkpoint"
         if not any(file.name.startswith(whole) for file in self._files(folder)):
             raise RuntimeError(f"no checkpoint {whole} was written")
         self._remove(older)
-        self._logs.clearCache()
+        self._know_anew(path)
+
+    def _know_anew(self, path: str) -> None:
+        """Has Delta forget what it knows of one table, not of all: to read a log takes a while."""
+        self._logs.invalidateCache(self.spark._jsparkSession, self._hadoop_path(path))
 
     def stale_files(self, table: Table) -> list[StoredFile]:
         """Files of the table that its present version does not need, outside Delta's log."""
