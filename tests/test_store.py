@@ -23,7 +23,6 @@ from transforms.errors import Failed
 from transforms.popularity import monday_of
 from transforms.tables import (
     CONSENT_PERIODS,
-    EXPIRED,
     NIGHTLY_PRODUCTS,
     QUALITY,
     REFERENCE_CELL_ZONES,
@@ -173,19 +172,6 @@ def test_a_row_of_another_day_does_not_slip_in_with_a_replacement(store: Store) 
     with pytest.raises(Failed, match=r"ops\.rejected: .* the condition of what is replaced"):
         store.replace(REJECTED, rejections(store, SUNDAY, {"no_id": 2}), day=SATURDAY)
     assert stored(store) == {(SATURDAY, "no_id", 1)}
-
-
-def test_of_many_small_files_of_a_ledger_one_is_made(store: Store, spark: SparkSession) -> None:
-    name = "spark.databricks.delta.autoCompact.minNumFiles"
-    spark.conf.set(name, "3")
-    try:
-        for number in range(4):
-            rows = [(SATURDAY, "ops.runs", number, 0, SATURDAY, datetime(2025, 11, 23, number))]
-            store.append(EXPIRED, local_frame(spark, rows, EXPIRED.schema))
-    finally:
-        spark.conf.unset(name)
-    assert len(store.read(EXPIRED).inputFiles()) < 4
-    assert sorted(row["rows"] for row in store.read(EXPIRED).collect()) == [0, 1, 2, 3]
 
 
 def test_without_a_day_everything_is_replaced(store: Store) -> None:

@@ -102,11 +102,8 @@ def age(folder: Path, *, nights: int) -> None:
                 write_deltalake(store.path(table), commit, mode="append")
             for name, rule in table.checks.items():
                 spark.sql(f"{here} ADD CONSTRAINT {name} CHECK ({rule})")
-            aged = DeltaTable(store.path(table))
-            if not table.partitioned_by:  # as Delta does by itself (autoCompact)
-                aged.optimize.compact()
             if not table.is_about_people:
-                aged.create_checkpoint()
+                DeltaTable(store.path(table)).create_checkpoint()
         store.forget(table for table in TABLES if table.is_about_people)
     finally:
         spark.stop()
