@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pyspark.sql import functions as F
 from jobs.releases import is_nightly, noisy_cells, participants_entry
 from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
+from jobs.store import at_once
 from transforms import benchmark, budget, report, tables
 from transforms.errors import Failed
 from transforms.tables import REFERENCE_ZONES, REJECTED, RELEASES, RUNS
@@ -45,8 +45,7 @@ def render_report(night: Night) -> Path:
         "releases": night.of_day(RELEASES).where(is_nightly()),
         "rejected": night.of_day(REJECTED),
     }
-    with ThreadPoolExecutor(3) as pool:  # small tables: most of a query is planning and waiting
-        of_night = dict(zip(frames, pool.map(_pandas, frames.values()), strict=True))
+    of_night = dict(zip(frames, at_once(_pandas, frames.values()), strict=True))
     spent = of_night["releases"]
     privacy = night.settings.privacy
     page = report.night_report(

@@ -269,7 +269,8 @@ def spark_session(settings: Settings, *, conf: str, name: str) -> SparkSession:
             builder = builder.config(key, value)
     for key, value in ESSENTIALS.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    with _conf_dir_of_archive():
+        spark = builder.getOrCreate()
     on_one_machine = str(spark.sparkContext.master).startswith("local")
     spark.sparkContext.setLogLevel("OFF" if on_one_machine else "ERROR")
     if on_one_machine and PARTITIONS not in wanted and not given.contains(PARTITIONS):
@@ -321,8 +322,20 @@ def _java_options(conf: str) -> Iterator[str]:
     if quiet.exists():
         yield f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
     if CLASSES.exists():
-        os.environ.setdefault("SPARK_CONF_DIR", str(NO_CONF))
         yield f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
+
+
+@contextmanager
+def _conf_dir_of_archive() -> Iterator[None]:
+    """While Java starts, it has no folder of settings; no process started later inherits that."""
+    if not CLASSES.exists() or "SPARK_CONF_DIR" in os.environ:
+        yield
+        return
+    os.environ["SPARK_CONF_DIR"] = str(NO_CONF)
+    try:
+        yield
+    finally:
+        del os.environ["SPARK_CONF_DIR"]
 
 
 Step = Callable[..., object]

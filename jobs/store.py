@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
@@ -27,6 +27,9 @@ from jobs.frames import local_frame
 from transforms.disclosure import Release
 from transforms.errors import Failed
 from transforms.tables import Table
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _PROPERTIES = {
     "delta.enableDeletionVectors": "false",  # every Delta reader can open plain files
@@ -57,6 +60,16 @@ def _properties(table: Table) -> dict[str, str]:
     if table.root == "published":
         return {**_PROPERTIES, **_OLDER_VERSIONS}
     return {**_PROPERTIES, **(_NO_STATISTICS if table.is_about_people else {})}
+
+
+def at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Does the same with several small tables: most of a write or a query is planning and waiting.
+
+    All are tried; what went wrong with the first of them is raised.
+    """
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(work, item) for item in items]
+    return [one.result() for one in done]
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,7 @@ class Store:
 
     def create(self, tables: Iterable[Table]) -> None:
         """Creates what is missing, with comments, partitioning and CHECK constraints."""
-        self._at_once(self._create, tables)
+        at_once(self._create, tables)
 
     def _create(self, table: Table) -> None:
         if self.exists(table):
@@ -179,15 +192,7 @@ class Store:
         """As `replace`, of several tables at once."""
         for table in frames:
             self._must_be_restricted(table)
-        self._at_once(lambda table: self._replace(table, frames[table], where), frames)
-
-    @staticmethod
-    def _at_once(write: Callable[[Table], object], tables: Iterable[Table]) -> None:
-        """Of small tables most of a write is planning and waiting."""
-        with ThreadPoolExecutor(3) as pool:
-            written = [pool.submit(write, table) for table in tables]
-        for one in written:
-            one.result()
+        at_once(lambda table: self._replace(table, frames[table], where), frames)
 
     def append(self, table: Table, frame: DataFrame, *, once: str | None = None) -> None:
         """Adds rows. What is appended `once` under a name is never appended again under it."""
@@ -330,8 +335,7 @@ class Store:
         several = list(tables)
         for table in several:
             self._must_be_restricted(table)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(self._forget, several))
+        at_once(self._forget, several)
 
     def _forget(self, table: Table) -> None:
         if not self.exists(table):
@@ -438,7 +442,7 @@ class Store:
         for table in release.tables:
             if table.root != "published":
                 raise TypeError(f"{table.name} is {table.root}: a Release may not hold it")
-        self._at_once(lambda table: self._publish(release, table), release.tables)
+        at_once(lambda table: self._publish(release, table), release.tables)
 
     def _publish(self, release: Release, table: Table) -> None:
         frame, where = release.tables[table], release.replaces(table)

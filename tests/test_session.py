@@ -19,11 +19,13 @@ def test_java_maps_the_archive_of_classes_where_there_is_one(
 ) -> None:
     archive = tmp_path / "classes.jsa"
     monkeypatch.setattr(runtime, "CLASSES", archive)
-    monkeypatch.setenv("SPARK_CONF_DIR", "what the user says")
     assert not [option for option in runtime._java_options(CONF) if str(archive) in option]
     archive.touch()
     [told] = [option for option in runtime._java_options(CONF) if str(archive) in option]
     assert told.startswith(f"-XX:SharedArchiveFile={archive} ")
+    monkeypatch.setenv("SPARK_CONF_DIR", "what the user says")
+    with runtime._conf_dir_of_archive():
+        assert os.environ["SPARK_CONF_DIR"] == "what the user says"
     assert os.environ["SPARK_CONF_DIR"] == "what the user says"
 
 
@@ -33,10 +35,10 @@ def test_an_archive_is_of_a_class_path_without_a_folder(
     monkeypatch.setattr(runtime, "CLASSES", tmp_path / "classes.jsa")
     runtime.CLASSES.touch()
     monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
-    assert list(runtime._java_options(CONF))
-    assert os.environ["SPARK_CONF_DIR"] == str(runtime.NO_CONF)
+    with runtime._conf_dir_of_archive():
+        assert os.environ["SPARK_CONF_DIR"] == str(runtime.NO_CONF)
     assert not runtime.NO_CONF.exists()
-    monkeypatch.delenv("SPARK_CONF_DIR")
+    assert "SPARK_CONF_DIR" not in os.environ
 
 
 def test_queries_over_many_rows_are_compiled_and_the_others_as_before(spark: SparkSession) -> None:

@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
@@ -151,11 +151,7 @@ def _earlier(column: pa.Array, name: str, earlier: date) -> pa.Array:
     if pa.types.is_timestamp(column.type):
         return pc.subtract(column, pa.scalar(DAY - earlier, pa.duration("us"))).cast(column.type)
     if pa.types.is_map(column.type):
-        items = (
-            column.items
-            if not pa.types.is_string(column.items.type)
-            else _earlier(column.items, "", earlier)
-        )
+        items = _earlier(column.items, "", earlier)
         return pa.MapArray.from_arrays(column.offsets, column.keys, items, type=column.type)
     if not pa.types.is_string(column.type):
         return column
@@ -171,8 +167,7 @@ def chained(rows: pa.Table, *, after: Certificate | None) -> tuple[Certificate, 
     row["left_out"] = dict(row["left_out"])
     for name in ("decisions_received_until", "issued_at"):
         row[name] = row[name] and row[name].replace(tzinfo=None)
-    link = Certificate(**{one.name: row[one.name] for one in fields(Certificate)})
-    sealed = link.sealed(after=after)
+    sealed = Certificate(**row).sealed(after=after)
     return sealed, pa.Table.from_pylist([asdict(sealed)], schema=rows.schema)
 
 
