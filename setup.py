@@ -13,7 +13,7 @@ setup(
     version=VERSION[1] if VERSION else "0",
     description="Mobile network events to anonymised footfall, nightly, on Apache Spark",
     packages=["jobs", "jobs.attacks", "transforms"],
-    package_data={"transforms": ["*.j2", "*.json"]},
+    package_data={"transforms": ["*.j2", "*.json", "*.po"]},
     python_requires=">=3.11",
     install_requires=(ROOT / "requirements.in").read_text().splitlines(),
     classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3.11"],

@@ -28,9 +28,10 @@ from jobs.ingest_reference import stored_zones
 from jobs.releases import Entry
 from jobs.runtime import Night, read_toml, run_job
 from jobs.store import Store
-from transforms import contracts, popularity
+from transforms import contracts
 from transforms.contracts import Quality, products_of
-from transforms.deliveries import delivery, licensed
+from transforms.deliveries import delivery, licensed, new_parts
+from transforms.disclosure import Part
 from transforms.errors import Failed
 from transforms.geography import Zone
 from transforms.licences import Licence, licences_from
@@ -88,28 +89,22 @@ def _deliver(
     days = sorted(set(covered) - _delivered(store, covered, scope))
     if not days:
         return "nothing new"
-    weeks = _weeks(licence, days, published)
-    rows = {
-        product: licensed(
-            night.store.read(product.table),
-            product,
-            licence,
-            zone_ids=zone_ids,
-            days=days,
-            weeks=weeks,
-        )
-        for product in products_of(licence)
-        if weeks or "week" not in product.table.key
-    }
+    parts = {}
+    for product in products_of(licence):
+        if dates := new_parts(product, licence, days, published=published):
+            rows = night.store.read(product.table)
+            own = licensed(rows, product, licence, zone_ids=zone_ids, dates=dates)
+            parts[product] = Part(own, tuple(dates))
     entries = [covered[day] for day in days]
-    _write_texts(night, buyer, licence, folder, rows, entries)
+    _write_texts(night, buyer, licence, folder, parts, entries)
     name = hashlib.sha256(repr([scope, *(one.release_id for one in entries)]).encode()).hexdigest()
     own = night.of_day(REFERENCE_ZONES).where(F.col("zone_id").isin(*zone_ids))
-    tables = {product.table: frame for product, frame in rows.items()} | {DELIVERED_ZONES: own}
+    tables = {product.table: part for product, part in parts.items()}
+    told = Part(_releases(night, entries, scope), tuple(days))
     # The list of what was delivered comes last: what is not in it is delivered again.
-    for part in (tables, {DELIVERED_RELEASES: _releases(night, entries, scope)}):
-        store.publish(delivery(part, name=name, days=days, weeks=weeks, delivered_at=night.now()))
-    return f"{len(days)} days of {len(zone_ids)} zones, {len(rows)} tables, in {folder}"
+    for several in (tables | {DELIVERED_ZONES: Part(own)}, {DELIVERED_RELEASES: told}):
+        store.publish(delivery(several, name=name, delivered_at=night.now()))
+    return f"{len(days)} days of {len(zone_ids)} zones, {len(parts)} tables, in {folder}"
 
 
 def _scope(licence: Licence, zone_ids: Sequence[str]) -> str:
@@ -126,16 +121,6 @@ def _delivered(store: Store, covered: Mapping[date, Entry], scope: str) -> set[d
         and row.day in covered
         and row.release_id == covered[row.day].release_id
     }
-
-
-def _weeks(licence: Licence, days: Sequence[date], published: Mapping[date, Entry]) -> list[date]:
-    """Mondays of the popular times that follow from the days, where all that is in them is
-    licensed.
-    """
-    if "zone_popularity" not in licence.products:
-        return []
-    weeks = {week for day in days for week in popularity.windows(day, published)}
-    return sorted(week for week in weeks if licence.covers_week(week, window=popularity.WINDOW))
 
 
 def _releases(night: Night, entries: Sequence[Entry], scope: str) -> DataFrame:
@@ -159,7 +144,7 @@ def _write_texts(
     buyer: str,
     licence: Licence,
     folder: str,
-    rows: Mapping[Product, DataFrame],
+    parts: Mapping[Product, Part],
     entries: Sequence[Entry],
 ) -> None:
     """Contract and dictionary, and for each day a note of what is hidden or missing in it."""
@@ -167,7 +152,7 @@ def _write_texts(
         "contract.odcs.yaml": contracts.contract(buyer, licence, location=folder),
         "dictionary.md": contracts.dictionary(licence),
     }
-    qualities = _qualities(rows)
+    qualities = _qualities(parts)
     for entry in entries:
         texts[f"quality/{entry.day}.md"] = contracts.quality_note(
             licence,
@@ -179,12 +164,12 @@ def _write_texts(
         write_text(night.spark, f"{folder}/{name}", text)
 
 
-def _qualities(rows: Mapping[Product, DataFrame]) -> dict[date, list[Quality]]:
+def _qualities(parts: Mapping[Product, Part]) -> dict[date, list[Quality]]:
     found: dict[date, list[Quality]] = {}
-    for product, frame in rows.items():
+    for product, part in parts.items():
         if "day" in product.table.key:
             by_day: dict[date, dict[str, int]] = {}
-            for row in frame.groupBy("day", "status").count().collect():
+            for row in part.rows.groupBy("day", "status").count().collect():
                 by_day.setdefault(row.day, {})[row.status] = row["count"]
             for day, counts in by_day.items():
                 found.setdefault(day, []).append(Quality(product.name, counts))

@@ -19,14 +19,17 @@ from jobs.ingest_reference import stored_zones
 from jobs.releases import Entry
 from jobs.runtime import RESTATE, Night, run_job
 from transforms import (
+    comparison,
     consent,
     disclosure,
     extrapolation,
     geography,
     metrics,
     network,
+    periods,
     popularity,
     pseudonyms,
+    rollups,
     tables,
 )
 from transforms.budget import Calibration
@@ -44,7 +47,12 @@ from transforms.tables import (
     SUBSCRIBERS_SEEN,
     UNKNOWN_AREA,
     VISITS,
+    ZONE_COMPARISON,
+    ZONE_DAYS,
     ZONE_HOURS,
+    ZONE_MONTHS,
+    ZONE_POPULARITY,
+    ZONE_WEEKS,
 )
 
 
@@ -58,6 +66,7 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
         if not releases.is_drawn(night, entry):
             _draw(night, entry)
         night.store.publish(derived_release(night, entry))
+        night.store.publish(rolled_up_release(night, entry))
         night.store.create(tables.TABLES)
         entry = releases.close(night, entry)
     night.key.destroy()
@@ -190,7 +199,7 @@ def _subscribers_by_brand(
 
 
 def derived_release(night: Night, entry: Entry) -> disclosure.Release:
-    """What is published of a release: all of it follows from its stored noise and public lists."""
+    """What is published of a night: all of it follows from its stored noise and public lists."""
     zones = night.of_day(REFERENCE_ZONES)
     cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     outages = network.sound(night.landing.judged_outages())
@@ -211,51 +220,64 @@ def derived_release(night: Night, entry: Entry) -> disclosure.Release:
         visibility=night.settings.visibility,
         min_devices=night.settings.privacy.min_devices,
     )
-    entries = {day: of_day[-1] for day, of_day in releases.closed(night).items()}
-    entries[entry.day] = entry
-    weeks = popularity.windows(entry.day, entries)
-    popular_times = popularity.popular_times(
-        _visitors_by_hour(night, entries, weeks, hours_without_data=hours, of=entry.day),
-        weeks=weeks,
-        timezone=night.settings.timezone,
-        min_devices=night.settings.privacy.min_devices,
-    )
     return extrapolation.release(
         evidence,
-        popular_times,
         release_id=entry.release_id,
         day=entry.day,
-        weeks=tuple(weeks),
         published_at=entry.published_at,
     )
 
 
-def _visitors_by_hour(
-    night: Night,
-    entries: Mapping[date, Entry],
-    weeks: Mapping[date, date],
-    *,
-    hours_without_data: DataFrame,
-    of: date,
-) -> DataFrame:
-    """Noisy visitors by hour of all days that the popular times of `weeks` are made of.
-
-    hours_without_data: those of the day `of`; of the others, the published tables tell.
-    -> day, zone_id, hour_start, noisy_devices, sigma, no_data
+def rolled_up_release(night: Night, entry: Entry) -> disclosure.Release:
+    """What else is published once the night's rows are: it follows from these, those of the days
+    before, and their stored noise.
     """
-    first = min(weeks.values()) - popularity.WINDOW
-    days = [day for day in entries if first < day <= max(weeks.values())]
+    entries = {day: of_day[-1] for day, of_day in releases.closed(night).items()}
+    entries[entry.day] = entry
+    follows = {
+        product: rollups.following(product, entry.day, entries)
+        for product in tables.ROLLED_UP_PRODUCTS
+    }
+    spans = [rollups.made_of(product, part) for product in follows for part in follows[product]]
+    first, last = min(since for since, _ in spans), max(until for _, until in spans)
+    days = [day for day in entries if first <= day <= last]
     noise = releases.noisy_cells(night, *(entries[day].release_id for day in days))
-    told = night.store.read(ZONE_HOURS.table)
-    gaps = told.where(
-        F.col("day").isin(*days) & (F.col("day") != F.lit(of)) & (F.col("status") == "no_data")
+    zone_days, zone_hours = (
+        night.store.read(product.table).where(F.col("day").isin(*days))
+        for product in (ZONE_DAYS, ZONE_HOURS)
     )
-    missing = gaps.select("zone_id", "hour_start").unionByName(hours_without_data)
+    by_day = extrapolation.by_cell(noise, product=ZONE_DAYS)
+    min_devices = night.settings.privacy.min_devices
+    rows = {
+        ZONE_COMPARISON: comparison.comparisons(
+            zone_days,
+            zone_hours,
+            of=follows[ZONE_COMPARISON],
+            zones=night.of_day(REFERENCE_ZONES).count(),
+            timezone=night.settings.timezone,
+        ),
+        ZONE_WEEKS: periods.visits_of(zone_days, by_day, each="week", min_devices=min_devices),
+        ZONE_MONTHS: periods.visits_of(zone_days, by_day, each="month", min_devices=min_devices),
+        ZONE_POPULARITY: popularity.popular_times(
+            _visitors_by_hour(noise, zone_hours),
+            weeks=popularity.windows(entry.day, entries),
+            timezone=night.settings.timezone,
+            min_devices=min_devices,
+        ),
+    }
+    return rollups.release(
+        rows, follows, release_id=entry.release_id, published_at=entry.published_at
+    )
+
+
+def _visitors_by_hour(noise: DataFrame, zone_hours: DataFrame) -> DataFrame:
+    """-> day, zone_id, hour_start, noisy_devices, sigma, no_data."""
+    gaps = zone_hours.where(F.col("status") == "no_data").select("zone_id", "hour_start")
     return (
         extrapolation.by_cell(noise, product=ZONE_HOURS)
         .withColumnsRenamed({"visitors_devices": "noisy_devices", "visitors_sigma": "sigma"})
         .join(
-            F.broadcast(missing.withColumn("no_data", F.lit(True))),
+            F.broadcast(gaps.withColumn("no_data", F.lit(True))),
             on=["zone_id", "hour_start"],
             how="left",
         )

@@ -1,71 +1,101 @@
-"""Published tables and the ledger of a night -> one self-contained HTML page, and its statement."""
+"""Published tables and the ledger of a night -> self-contained HTML pages, and its statement."""
 
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs import certify
 from jobs.releases import is_nightly, noisy_cells, participants_entry
 from jobs.render_statement import attacks_on, render_statement, write_page
 from jobs.runtime import Night, run_job
 from jobs.store import at_once
-from transforms import benchmark, budget, report, tables
+from transforms import benchmark, budget, periods, popularity, report, tables
 from transforms.errors import Failed
-from transforms.tables import REFERENCE_ZONES, REJECTED, RELEASES, RUNS
+from transforms.language import ENGLISH, LANGUAGES, Language
+from transforms.tables import QUALITY, REFERENCE_ZONES, REJECTED, RELEASES, REWARDS_MONTHS, RUNS
 
-_DAYS_SHOWN = 28
+_OF_A_DAY = (*tables.NIGHTLY_PRODUCTS, tables.ZONE_COMPARISON)
 
 
 def render_report(night: Night) -> Path:
-    """Writes the report of the night, and the statement it links to; returns the report's path."""
+    """Writes the report of the night in every language, and the statement it links to; returns the
+    path of the English one.
+    """
     day = night.day.date
-    recent = (F.col("day") <= F.lit(day)) & (
-        F.col("day") > F.lit(day - timedelta(days=_DAYS_SHOWN))
-    )
-    hours_of_days = night.store.read(tables.ZONE_HOURS.table).where(recent)
-    if hours_of_days.isEmpty():
+    if night.of_day(tables.ZONE_HOURS.table).isEmpty():
         raise Failed(
             f"report of {day}",
             found="nothing published",
             expected="a published night",
             consequence="no report was written",
         )
+    found = _read(night)
+    privacy = night.settings.privacy
+    spent = float(found.releases["rho"].sum())
+    for language in LANGUAGES:
+        page = report.night_report(
+            found,
+            day=day,
+            timezone=night.settings.timezone,
+            epsilon_by_delta=budget.epsilons(spent, deltas=privacy.display_deltas),
+            rho_cap=privacy.rho_cap,
+            min_devices=privacy.min_devices,
+            language=language,
+        )
+        write_page(report_path(night, language), page)
+    render_statement(night)
+    return report_path(night)
+
+
+def report_path(night: Night, language: Language = ENGLISH) -> Path:
+    """Each report links to the other ones by these names."""
+    ending = "" if language == ENGLISH else f".{language.code}"
+    return Path(night.settings.paths.reports_folder) / f"{night.day.date}{ending}.html"
+
+
+def _read(night: Night) -> report.ReportTables:
+    day, read = night.day.date, night.store.read
     frames = {
-        "zones": night.of_day(REFERENCE_ZONES).drop("geometry"),
-        "zone_hours": hours_of_days,
-        "zone_days": night.of_day(tables.ZONE_DAYS.table),
-        "zone_dwell": night.of_day(tables.ZONE_DWELL.table),
-        "zone_flows": night.of_day(tables.ZONE_FLOWS.table),
-        "zone_catchment": night.of_day(tables.ZONE_CATCHMENT.table),
+        "zones": night.of_day(REFERENCE_ZONES),
+        **{product.name: night.of_day(product.table) for product in _OF_A_DAY},
+        "zone_popularity": read(tables.ZONE_POPULARITY.table).where(
+            F.col("week") == F.lit(popularity.monday_of(day))
+        ),
+        "zone_weeks": read(tables.ZONE_WEEKS.table).where(
+            F.col("week").isin(*periods.this_and_before(day, "week"))
+        ),
+        "zone_months": read(tables.ZONE_MONTHS.table).where(
+            F.col("month").isin(*periods.this_and_before(day, "month"))
+        ),
         "releases": night.of_day(RELEASES).where(is_nightly()),
         "rejected": night.of_day(REJECTED),
+        "quality": night.of_day(QUALITY),
     }
     of_night = dict(zip(frames, at_once(_pandas, frames.values()), strict=True))
-    spent = of_night["releases"]
-    privacy = night.settings.privacy
-    page = report.night_report(
-        report.ReportTables(
-            **of_night,
-            run=_run(night),
-            attacks=attacks_on(night, set(spent["release_id"])),
-            participation=_participation(night),
-            benchmark=benchmark.load(),
-        ),
-        day=day,
-        timezone=night.settings.timezone,
-        epsilon_by_delta=budget.epsilons(float(spent["rho"].sum()), deltas=privacy.display_deltas),
-        rho_cap=privacy.rho_cap,
-        min_devices=privacy.min_devices,
+    run = _run(night)
+    quality = of_night["quality"]
+    of_night["quality"] = quality[quality["run_id"] == run.get("run_id")]
+    return report.ReportTables(
+        **of_night,
+        run=run,
+        attacks=attacks_on(night, set(of_night["releases"]["release_id"])),
+        participation=_participation(night),
+        certificates=[one for one in certify.chain(night) if one.day == day],
+        rewards=_rewards(night),
+        benchmark=benchmark.load(),
     )
-    path = Path(night.settings.paths.reports_folder) / f"{day}.html"
-    write_page(path, page)
-    render_statement(night)
-    return path
+
+
+def _rewards(night: Night) -> dict[str, object]:
+    """The last month that is closed."""
+    months = night.store.read(REWARDS_MONTHS).where(F.col("month") <= F.lit(night.day.date))
+    last = months.orderBy(F.desc("month")).first()
+    return last.asDict() if last else {}
 
 
 def _participation(night: Night) -> pd.DataFrame:

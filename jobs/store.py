@@ -44,6 +44,9 @@ Where = Mapping[str, date | str | tuple[date, ...]]
 
 _ANEW = ".anew"
 
+MANY_FILES = 50
+"""Of a table that is not partitioned, after which they are put together."""
+
 
 def _write_csv(frame: DataFrame, folder: str) -> None:
     frame.write.option("header", "true").mode("overwrite").csv(folder)
@@ -200,6 +203,17 @@ class Store:
         self._create(table)
         with _named_rules(table):
             _writer(table, frame, once=once).mode("append").save(self.path(table))
+        self._compact(table)
+
+    def _compact(self, table: Table) -> None:
+        """Puts together what came few rows at a time: to open a file takes longer than to read it.
+
+        What that replaces goes with a later call, once Delta's week for older versions is over.
+        """
+        if not table.partitioned_by and self._number_of_files(table) >= MANY_FILES:
+            delta = DeltaTable.forPath(self.spark, self.path(table))
+            delta.optimize().executeCompaction()
+            delta.vacuum()
 
     def merge(self, table: Table, frame: DataFrame) -> None:
         """Rows of `frame` replace those with the same key and join the others, in one commit.
@@ -433,20 +447,20 @@ class Store:
         return self._hadoop_path(path).getFileSystem(self.spark._jsc.hadoopConfiguration())
 
     def publish(self, release: Release) -> None:
-        """Writes a release's rows of its day or weeks into every published table, each once: a
-        table that holds the release already, or held it before a later one, stays as it is. What
-        an attempt that was killed has left of it goes.
+        """Writes a release's rows into their published tables, each once: a table that holds the
+        release already, or held it before a later one, stays as it is. What an attempt that was
+        killed has left of it goes.
         """
         if not isinstance(release, Release):
             raise TypeError(f"a {type(release).__name__} can't be published: only a Release can")
-        for table in release.tables:
+        for table in release.parts:
             if table.root != "published":
                 raise TypeError(f"{table.name} is {table.root}: a Release may not hold it")
-        at_once(lambda table: self._publish(release, table), release.tables)
+        at_once(lambda table: self._publish(release, table), release.parts)
 
     def _publish(self, release: Release, table: Table) -> None:
-        frame, where = release.tables[table], release.replaces(table)
-        self._replace(table, frame, where, once=release.release_id)
+        rows, where = release.parts[table].rows, release.replaces(table)
+        self._replace(table, rows, where, once=release.release_id)
         self._remove(self._left_of(release, table))
 
     def _left_of(self, release: Release, table: Table) -> list[StoredFile]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+import duckdb
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.render_report import report_path
 from jobs.run_night import run_night
 from jobs.runtime import Night, run_job
 from tests.agreement import (
@@ -19,14 +22,22 @@ from tests.agreement import (
 )
 from tests.berlin_world import DAY, FAVOURITE, Berlin, areas_of, berlin
 from tests.oracle import REJECTIONS, Exact, exact_night
+from tests.reading import words
+from transforms.estimates import Estimate
 from transforms.tables import (
     NIGHTLY_PRODUCTS,
     NOISY_CELLS,
     RELEASES,
     RUNS,
     ZONE_CATCHMENT,
+    ZONE_COMPARISON,
     ZONE_DAYS,
+    ZONE_DWELL,
+    ZONE_FLOWS,
     ZONE_HOURS,
+    ZONE_POPULARITY,
+    ZONE_WEEKS,
+    Product,
 )
 
 pytestmark = pytest.mark.slow
@@ -122,6 +133,52 @@ def test_a_heavily_visited_centre_is_published_and_not_far_off(ran: Ran, exact: 
     seen = ran.night.settings.visibility.outdoors["zone_days.visitors"].seen
     expected = cell.noisy_devices * people / participants / seen
     assert favourite["visitors_low"] <= expected <= favourite["visitors_high"]
+
+
+def test_figures_of_the_report_are_what_a_query_on_the_tables_finds(ran: Ran) -> None:
+    """Of the favourite: all of its day, and some of each chart; of the night: zones, cost, rows."""
+    html = report_path(ran.night).read_text(encoding="utf-8")
+    card = words(html.split('id="zone-1">')[1].split("</article>")[0])
+
+    def query(product: Product, measure: str, condition: str = "true") -> list[Estimate]:
+        rows = stored(ran.night, product.table)
+        assert len(rows)
+        ends = f"{measure}, {measure}_low, {measure}_high"
+        favourite = f"'{FAVOURITE}' IN ({', '.join(product.zone_columns)})"
+        found = duckdb.sql(
+            f"SELECT {ends} FROM rows WHERE {favourite} AND {condition} AND {measure} IS NOT NULL "
+            f"ORDER BY {measure} DESC"
+        )
+        return [Estimate("published", *row) for row in found.fetchall()]
+
+    def says(title: str, estimates: Sequence[Estimate], unit: str = "") -> None:
+        [one] = estimates
+        told = f"{title} {one.number()}{unit} ({one.interval()})"
+        assert told in card, told
+
+    says("Visitors", query(ZONE_DAYS, "visitors"))
+    says("Visits", query(ZONE_DAYS, "visits"))
+    says("Half stay longer than", query(ZONE_DAYS, "dwell_median_min"), " min")
+    says("Place among all zones", query(ZONE_COMPARISON, "rank"))
+    says("Average zone is 100", query(ZONE_COMPARISON, "city_index"))
+    hours = query(ZONE_HOURS, "visitors", "hour_start = TIMESTAMP '2025-09-27 11:00'")
+    says("13", hours)
+    for band in ("30-60", "60-120"):
+        says(
+            f"{band.replace('-', '–')} min", query(ZONE_DWELL, "visitors", f"dwell_band = '{band}'")
+        )
+    assert query(ZONE_FLOWS, "trips")[0].number() in card
+    assert query(ZONE_POPULARITY, "popularity")[0].value == 100
+
+    told = words(html)
+    statuses = stored(ran.night, ZONE_DAYS.table)["status"]
+    assert f"{(statuses == 'published').sum()} of 104 zones have published figures" in told
+    [week] = query(ZONE_WEEKS, "visits")
+    assert f"{week.number()} ({week.interval()})" in told.split("Weeks and months")[-1]
+    daily = stored(ran.night, RELEASES).query("product != 'participation'")
+    assert f"ρ {daily['rho'].sum():.4g} of 0.1 spent" in told
+    (run,) = stored(ran.night, RUNS).itertuples()
+    assert f"Rows in {run.rows_in:,}" in told
 
 
 def test_the_ledger_has_a_line_for_the_month_s_participants(ran: Ran, exact: Exact) -> None:

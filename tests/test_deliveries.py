@@ -25,10 +25,12 @@ from jobs.runtime import run_job
 from jobs.store import Store
 from tests import ledger_entries
 from transforms import contracts
-from transforms.disclosure import Release
+from transforms.deliveries import new_parts
+from transforms.disclosure import Part, Release
 from transforms.errors import Misused
 from transforms.licences import Licence, ProductName, licences_from
-from transforms.popularity import WINDOW, monday_of
+from transforms.popularity import monday_of
+from transforms.rollups import following
 from transforms.tables import (
     DELIVERED_RELEASES,
     ELSEWHERE,
@@ -37,9 +39,12 @@ from transforms.tables import (
     PUBLISHED_PRODUCTS,
     REFERENCE_ZONES,
     RELEASES,
+    ZONE_COMPARISON,
     ZONE_DAYS,
     ZONE_FLOWS,
+    ZONE_MONTHS,
     ZONE_POPULARITY,
+    ZONE_WEEKS,
     Product,
 )
 
@@ -52,7 +57,8 @@ BUYERS = """
 [northern]
 name = "Northern <b>Malls</b>"
 products = [
-    "zone_hours", "zone_days", "zone_dwell", "zone_flows", "zone_catchment", "zone_popularity",
+    "zone_hours", "zone_days", "zone_dwell", "zone_flows", "zone_catchment", "zone_comparison",
+    "zone_weeks", "zone_months", "zone_popularity",
 ]
 centres = ["north"]
 first_day = 2026-01-01
@@ -84,7 +90,7 @@ def test_every_published_product_can_be_licensed_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"products": ["zone_weeks"]}, "one.products"),
+        ({"products": ["zone_years"]}, "one.products"),
         ({"zones": [], "centres": []}, "needs zones or centres"),
         ({"last_day": date(2025, 1, 1)}, "last_day 2025-01-01 is before first_day"),
         ({"discount": 3}, "[one] unknown ['discount']"),
@@ -103,17 +109,28 @@ def test_a_buyer_s_name_is_a_folder_s() -> None:
             licences_from({name: tomllib.loads(BUYERS)["northern"]}, name="buyers.toml")
 
 
-def test_popular_times_are_licensed_when_all_days_that_are_in_them_are() -> None:
-    monday = monday_of(SATURDAY)
-    first = monday - WINDOW + timedelta(days=1)
-    last = monday + timedelta(days=6)
-    whole = licence(first_day=first, last_day=last)
-    assert whole.covers_week(monday, window=WINDOW)
-    for shorter in (
-        licence(first_day=first + timedelta(days=1), last_day=last),
-        licence(first_day=first, last_day=last - timedelta(days=1)),
-    ):
-        assert not shorter.covers_week(monday, window=WINDOW)
+@pytest.mark.parametrize(
+    ("product", "part", "first", "last"),
+    [
+        (ZONE_DAYS, SATURDAY, SATURDAY, SATURDAY),
+        (ZONE_COMPARISON, SATURDAY, date(2026, 11, 14), SATURDAY),
+        (ZONE_WEEKS, date(2026, 11, 16), date(2026, 11, 16), SUNDAY),
+        (ZONE_MONTHS, date(2026, 11, 1), date(2026, 11, 1), date(2026, 11, 30)),
+        (ZONE_POPULARITY, date(2026, 11, 16), date(2026, 10, 20), SUNDAY),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_rows_are_licensed_when_all_days_that_they_may_be_made_of_are(
+    product: Product, part: date, first: date, last: date
+) -> None:
+    def parts(first: date, last: date) -> list[date]:
+        one = licence(first_day=first, last_day=last)
+        return new_parts(product, one, [SATURDAY], published=[SATURDAY])
+
+    day = timedelta(days=1)
+    assert parts(first, last) == [part]
+    if first < last:
+        assert parts(first + day, last) == parts(first, last - day) == []
 
 
 def test_the_buyers_that_come_with_the_project_are_sound() -> None:
@@ -168,13 +185,12 @@ class Site:
     def publish(self, day: date, number: int = 1) -> None:
         """As a night would: rows of every zone and pair, and the ledger's line."""
         spark, release_id = self.store.spark, f"{day}-{number}"
-        rows = {product: list(gold(product, day, release_id)) for product in PUBLISHED_PRODUCTS}
-        frames = {
-            product.table: local_frame(spark, of_it, product.table.schema)
-            for product, of_it in rows.items()
-        }
-        week = (monday_of(day),)
-        self.store.publish(Release(release_id, (day,), week, PUBLISHED_AT, frames))
+        parts = {}
+        for product in PUBLISHED_PRODUCTS:
+            rows = list(gold(product, day, release_id))
+            frame = local_frame(spark, rows, product.table.schema)
+            parts[product.table] = Part(frame, following(product, day, [day]))
+        self.store.publish(Release(release_id, PUBLISHED_AT, parts))
         entry = replace(
             ledger_entries.entry("zone_days.visitors", 0.01, day=day, number=number),
             supersedes=f"{day}-{number - 1}" if number > 1 else None,
@@ -232,10 +248,11 @@ def gold(product: Product, day: date, release_id: str) -> Iterator[dict[str, Any
             "day_part": "midday",
             "home_area": "871f1d4acffffff",
             "week": monday_of(day),
+            "month": day.replace(day=1),
             "weekday": day.isoweekday(),
             "hour": 13,
         }
-        row = {name: (others | keys)[name] for name in product.table.key}
+        row = {name: (others | keys)[name] for name in product.table.key} | {"days": 1}
         is_shown = "south" not in keys.values()
         for measure in product.columns:
             values = (80.0, 70.0, 90.0) if is_shown else (None, None, None)

@@ -21,7 +21,6 @@ from jobs.frames import local_frame
 from transforms import extrapolation
 from transforms.disclosure import Release
 from transforms.extrapolation import Evidence, Weight, dwell_median, overall_weight
-from transforms.popularity import popular_times
 from transforms.settings import Minutes, Sight, Visibility
 from transforms.tables import (
     DWELL_BANDS,
@@ -147,22 +146,8 @@ def released(evidence: Evidence) -> Release:
 
 
 def released_with(evidence: Evidence) -> Release:
-    weeks = {DAY: DAY}  # a Monday
-    hours = extrapolation.by_cell(evidence.noisy_cells, product=ZONE_HOURS).select(
-        "day",
-        "zone_id",
-        "hour_start",
-        F.col("visitors_devices").alias("noisy_devices"),
-        F.col("visitors_sigma").alias("sigma"),
-        (F.col("zone_id") == "dark").alias("no_data"),
-    )
     return extrapolation.release(
-        evidence,
-        popular_times(hours, weeks=weeks, timezone="Europe/Berlin", min_devices=30),
-        release_id="2026-11-23-1",
-        day=DAY,
-        weeks=tuple(weeks),
-        published_at=PUBLISHED_AT,
+        evidence, release_id="2026-11-23-1", day=DAY, published_at=PUBLISHED_AT
     )
 
 
@@ -172,7 +157,7 @@ def rows(released: Release) -> dict[Product, dict[tuple[Any, ...], Row]]:
     return {
         product: {
             tuple(row[name] for name in product.table.key[1:]): row
-            for row in released.tables[product.table].collect()
+            for row in released.parts[product.table].rows.collect()
         }
         for product in NIGHTLY_PRODUCTS
     }
@@ -312,7 +297,7 @@ def test_an_interval_holds_its_value_and_is_never_negative(rows: Rows) -> None:
 
 def test_raising_the_threshold_never_publishes_more(evidence: Evidence, rows: Rows) -> None:
     release = released_with(replace(evidence, min_devices=101))
-    with_101 = release.tables[ZONE_DAYS.table].collect()
+    with_101 = release.parts[ZONE_DAYS.table].rows.collect()
     shown_with_30 = measures_shown(rows[ZONE_DAYS].values())
     shown_with_101 = measures_shown(with_101)
     assert shown_with_101 < shown_with_30

@@ -5,31 +5,48 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from html.parser import HTMLParser
+from types import ModuleType
 
 import pandas as pd
 import pytest
+import shapely
 
-from transforms import report
+from tests.reading import Reading, words
+from transforms import charts, estimates, language, pages, report
 from transforms.benchmark import Benchmark, Figures
-from transforms.report import Estimate, ReportTables, night_report
+from transforms.certificates import Certificate
+from transforms.estimates import Estimate
+from transforms.language import ENGLISH, GERMAN, catalog
+from transforms.package_files import source
+from transforms.report import ReportTables, night_report
+from transforms.risks import Attack
 
 DAY = date(2026, 11, 21)  # a Saturday
-STATEMENT = f"statement-{DAY}.html"  # a link to a page beside it: followed, not loaded
+BESIDE = {f"statement-{DAY}.html", f"{DAY}.de.html", f"{DAY}.html"}
+"""Links to pages beside it: followed, not loaded."""
 EVIL = "<script>alert(1)</script> \"Ring\" & 'Co' 🛍️"
 NONE = (None, None, None)
+NOW = datetime(2026, 11, 22, 4, tzinfo=UTC)
 
 
 # --- literal tables -------------------------------------------------------------------------
 
 
 def zones(*rows: tuple[str, str | None]) -> pd.DataFrame:
+    """Squares beside each other in the middle of Berlin."""
     return pd.DataFrame(
-        [(*row, "Centre", "mall", "Mo-Sa 10:00-20:00") for row in rows],
-        columns=["zone_id", "name", "centre_name", "kind", "opening_hours"],
+        [
+            (*row, "Centre", "mall", "Mo-Sa 10:00-20:00", outline(13.40 + number / 100))
+            for number, row in enumerate(rows)
+        ],
+        columns=["zone_id", "name", "centre_name", "kind", "opening_hours", "geometry"],
     )
+
+
+def outline(west: float) -> bytes:
+    return bytes(shapely.to_wkb(shapely.box(west, 52.52, west + 0.002, 52.521)))
 
 
 def columns(*measures: str) -> list[str]:
@@ -62,6 +79,23 @@ def zone_flows(*rows: tuple[object, ...]) -> pd.DataFrame:
 def zone_catchment(*rows: tuple[object, ...]) -> pd.DataFrame:
     names = ["zone_id", "home_area", *columns("visitors"), "status"]
     return pd.DataFrame(rows, columns=names).assign(day=DAY)
+
+
+def zone_comparison(*rows: tuple[object, ...]) -> pd.DataFrame:
+    """zone, the five measures with low and high, status."""
+    measures = columns("capture_rate", "week_before_index", "city_index", "rank", "busiest_hour")
+    return pd.DataFrame(rows, columns=["zone_id", *measures, "status"]).assign(day=DAY)
+
+
+def zone_popularity(*rows: tuple[str, int, int, object, str]) -> pd.DataFrame:
+    """zone, ISO weekday, local hour, popularity, status."""
+    frame = pd.DataFrame(rows, columns=["zone_id", "weekday", "hour", "popularity", "status"])
+    return frame.assign(popularity_low=frame["popularity"], popularity_high=frame["popularity"])
+
+
+def visits_of(each: str, *rows: tuple[object, ...]) -> pd.DataFrame:
+    """first day, zone, days, visits with low and high, status."""
+    return pd.DataFrame(rows, columns=[each, "zone_id", "days", *columns("visits"), "status"])
 
 
 def releases(*rows: tuple[str, str, object, float]) -> pd.DataFrame:
@@ -125,6 +159,26 @@ NIGHT = ReportTables(
         ("a", "871f1d489ffffff", 220.0, 190.0, 250.0, "published"),
         ("b", "unknown", 120.0, 90.0, 150.0, "published"),
     ),
+    zone_comparison=zone_comparison(
+        ("a", 31.0, 28.4, 34.0, 112.0, 104.0, 121.0, 130.2, 120.0, 140.0, 1, 1, 2, 16, 15, 17)
+        + ("published",),
+        ("b", *NONE * 3, 2, 1, 2, *NONE, "published"),
+    ),
+    zone_popularity=zone_popularity(
+        ("a", 6, 10, 100.0, "published"),
+        ("a", 6, 11, 0.0, "published"),
+        ("a", 6, 12, None, "suppressed"),
+        ("a", 6, 13, None, "no_data"),
+    ),
+    zone_weeks=visits_of(
+        "week",
+        (date(2026, 11, 16), "a", 6, 9_100.0, 8_700.0, 9_500.0, "published"),
+        (date(2026, 11, 16), "b", 5, *NONE, "suppressed"),
+        (date(2026, 11, 9), "a", 7, 10_500.0, 10_000.0, 11_000.0, "published"),
+    ),
+    zone_months=visits_of(
+        "month", (date(2026, 11, 1), "a", 21, 31_000.0, 29_000.0, 33_000.0, "published")
+    ),
     releases=releases(
         ("zone_hours", "visitors", Decimal("0.035"), 10.690449676496975),
         ("zone_days", "visits", 0.005, 40.0),
@@ -145,52 +199,13 @@ def page(tables: ReportTables = NIGHT, **arguments: object) -> str:
     return night_report(tables, **given | arguments)  # type: ignore[arg-type]
 
 
-def words(html: str) -> str:
-    """What a reader sees of the page's own text, on one line."""
-    return " ".join(_Reading(html).text.replace("\xa0", " ").split())
-
-
-class _Reading(HTMLParser):
-    """The page as a browser parses it: its text, its elements, and whether all were closed."""
-
-    void = frozenset({"meta", "br"})
-    apart = frozenset({"td", "th", "tr", "dt", "dd", "div", "p", "h1", "h2", "h3", "h4", "a"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.text = ""
-        self.seen: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.text += " " if tag in self.apart else ""
-        self.handle_startendtag(tag, attrs)
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.void:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-
-
 @pytest.fixture(scope="module")
 def html() -> str:
     return page()
 
 
 EMPTY = pd.DataFrame()
-NOTHING = ReportTables(EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, {})
+NOTHING = ReportTables(*[EMPTY] * 12, {})
 SUPPRESSED = replace(
     NIGHT,
     zone_hours=zone_hours(("a", "2026-11-21T09:00Z", *NONE, "suppressed")),
@@ -198,6 +213,10 @@ SUPPRESSED = replace(
     zone_dwell=zone_dwell(("a", "10-30", *NONE, "suppressed")),
     zone_flows=zone_flows(("a", "b", "night", *NONE, "suppressed")),
     zone_catchment=zone_catchment(("a", "unknown", *NONE, "suppressed")),
+    zone_comparison=zone_comparison(("a", *NONE * 5, "suppressed")),
+    zone_popularity=zone_popularity(("a", 6, 10, None, "suppressed")),
+    zone_weeks=visits_of("week", (date(2026, 11, 16), "a", 1, *NONE, "suppressed")),
+    zone_months=EMPTY,
 )
 
 
@@ -205,7 +224,7 @@ SUPPRESSED = replace(
 
 
 def test_a_name_with_markup_is_text_everywhere(html: str) -> None:
-    reading = _Reading(html)
+    reading = Reading(html)
     assert "script" not in reading.seen
     assert not re.search(r"<\s*script", html, re.IGNORECASE)
     assert EVIL in words(html)
@@ -225,19 +244,19 @@ def test_free_text_of_the_run_and_of_reasons_is_escaped() -> None:
         run={**RUN, "outcome": "<b onclick=x>", "run_id": "<img src=x>"},
         rejected=rejected(**{"<img src=y>": 50}),
     )
-    reading = _Reading(page(tables))
+    reading = Reading(page(tables))
     assert "img" not in reading.seen
     assert "onclick" not in dict(reading.attributes)
 
 
 def test_the_page_loads_nothing(html: str) -> None:
-    reading = _Reading(html)
+    reading = Reading(html)
     loading = {"script", "link", "img", "image", "iframe", "object", "embed", "use", "base"}
     assert not loading & set(reading.seen)
     for name, value in reading.attributes:
         if name in {"href", "xlink:href", "src", "srcset", "action", "data"}:
             assert name == "href", (name, value)
-            assert (value or "").startswith("#") or value == STATEMENT, (name, value)
+            assert (value or "").startswith("#") or value in BESIDE, (name, value)
         assert not name.startswith("on"), name
     assert "@import" not in html
     assert set(re.findall(r"url\(([^)]*)\)", html)) <= {"#suppressed-hatch"}
@@ -246,19 +265,19 @@ def test_the_page_loads_nothing(html: str) -> None:
 
 
 def test_the_policy_of_the_page_forbids_loading(html: str) -> None:
-    contents = [value or "" for name, value in _Reading(html).attributes if name == "content"]
+    contents = [value or "" for name, value in Reading(html).attributes if name == "content"]
     assert any(content.startswith("default-src 'none'; style-src") for content in contents)
 
 
 @pytest.mark.parametrize("tables", [NIGHT, SUPPRESSED, NOTHING], ids=["night", "null", "empty"])
 def test_every_element_is_closed_and_every_id_is_one(tables: ReportTables) -> None:
     html = page(tables)
-    reading = _Reading(html)
+    reading = Reading(html)
     assert reading.open == []
     ids = [value for name, value in reading.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     targets = {value for name, value in reading.attributes if name == "href"}
-    assert {str(target)[1:] for target in targets - {STATEMENT}} <= set(ids)
+    assert {str(target)[1:] for target in targets - BESIDE} <= set(ids)
     assert "undefined" not in html and "NaN" not in html and "None" not in words(html)
     assert not re.search(r"\bnan\b", words(html))
 
@@ -282,13 +301,14 @@ def test_an_estimate_is_as_fine_as_its_interval_allows(
     value: float, low: float, high: float, number: str, interval: str
 ) -> None:
     estimate = Estimate("published", value, low, high)
-    assert (estimate.number, estimate.interval) == (number, interval)
+    assert (estimate.number(), estimate.interval()) == (number, interval)
 
 
 def test_the_busiest_zones_come_first_with_their_intervals(html: str) -> None:
     text = words(html)
     assert "Saturday, 21 November 2026" in text
-    assert "2 of 4 zones have published figures for this day" in text
+    assert "2 of 4 zones have published figures for this day." in text
+    assert "One zone was suppressed. One zone had no data." in text
     assert "The busiest was Alexa with about 1,240 visitors (1,180–1,300)." in text
     assert "Alexa 1,240 (1,180–1,300) 1,500 (1,400–1,600) 47 min (43–52)" in text
     assert text.index("Alexa 1,240") < text.index(f"{EVIL} 640")
@@ -328,81 +348,93 @@ def test_only_the_ten_strongest_flows_are_listed() -> None:
     assert "Alexa → z1 " not in text
 
 
-# --- popular times --------------------------------------------------------------------------
-
-
-def popular(*rows: tuple[str, object, str]) -> dict[tuple[int, int], tuple[str, float]]:
-    """(weekday, local hour) to state and mean, from UTC hour, visitors, status."""
-    hours = zone_hours(*[("a", hour, value, value, value, status) for hour, value, status in rows])
-    cells = report._popular_times(hours, day=DAY, timezone="Europe/Berlin")
-    return {(row.weekday, row.hour): (row.state, row.value) for row in cells.itertuples()}
-
-
-def test_popular_times_are_means_by_local_weekday_and_hour() -> None:
-    cells = popular(
-        ("2026-11-21T09:00Z", 100.0, "published"),
-        ("2026-11-14T09:00Z", 300.0, "published"),
-        ("2026-11-20T23:00Z", 50.0, "published"),  # Friday in UTC, Saturday in Berlin
-        ("2026-10-17T08:00Z", 9_000.0, "published"),  # older than four weeks
-    )
-    assert cells == {(5, 10): ("published", 200.0), (5, 0): ("published", 50.0)}
-
-
-def test_an_hour_suppressed_more_often_than_published_has_no_mean() -> None:
-    cells = popular(
-        ("2026-11-21T09:00Z", 100.0, "published"),
-        ("2026-11-14T09:00Z", None, "suppressed"),
-        ("2026-11-07T09:00Z", None, "suppressed"),
-        ("2026-11-21T10:00Z", 0.0, "published"),
-        ("2026-11-14T10:00Z", None, "suppressed"),
-        ("2026-11-21T11:00Z", None, "no_data"),
-        ("2026-11-14T11:00Z", None, "suppressed"),
-        ("2026-11-21T12:00Z", None, "no_data"),
-    )
-    assert {slot: state for slot, (state, _) in cells.items()} == {
-        (5, 10): "suppressed",
-        (5, 11): "published",
-        (5, 12): "suppressed",
-        (5, 13): "no_data",
-    }
-    assert cells[5, 11][1] == 0.0
+# --- charts ---------------------------------------------------------------------------------
 
 
 def test_zero_suppressed_and_no_data_look_different_in_the_heat_map(html: str) -> None:
-    heat_map = html.split("A week, hour by hour")[1].split("</svg>")[0]
+    heat_map = html.split("A week, hour by hour</h4>")[1].split("</svg>")[0]
     cells = re.findall(r'<path [^>]*d="M[^"]*Z" fill="([^"]+)" stroke="([^"]+)"', heat_map)
     assert len(cells) == 7 * 24
     fills = [fill for fill, _ in cells]
-    assert fills.count(report.RAMP[-1]) == 1  # the busiest hour
-    assert fills.count(report.RAMP[0]) == 1  # zero is a colour of the scale
+    assert fills.count(charts.RAMP[-1]) == 1  # the busiest hour
+    assert fills.count(charts.RAMP[0]) == 1  # zero is a colour of the scale
     assert fills.count("url(#suppressed-hatch)") == 1
     assert fills.count("#ffffff") == 7 * 24 - 3
     assert 'id="suppressed-hatch"' in html
-    assert re.search(r"0\s*512 visitors\s*suppressed\s*no data", words(html))  # the legend
-    assert "Busiest: Sat 10:00–11:00, about 512 visitors." in words(html)
+    assert re.search(r"0\s*100 %\s*suppressed\s*no data", words(html))  # the legend
+
+
+def test_a_zone_is_set_beside_others_in_words(html: str) -> None:
+    text = words(html)
+    for line in (
+        "Of all who came past, came in 31 % (28–34)",
+        "Busiest hour 16–17 h (between 15 and 18)",
+        "Place among all zones 1 (1–2)",
+        "Average zone is 100 130 (120–140)",
+        "The same day a week before is 100 112 (104–121)",
+        "Of all who came past, came in suppressed",
+    ):
+        assert line in text, line
+
+
+def test_weeks_and_months_say_how_many_days_they_are_of(html: str) -> None:
+    text = words(html).split("Weeks and months")[-1]
+    assert "This week 6 days The week before 7 days This month 21 days" in text
+    assert "Alexa 9,100 (8,700–9,500) 10,500 (10,000–11,000) 31,000 (29,000–33,000) no data" in text
+
+
+def test_behind_every_chart_stand_its_numbers(html: str) -> None:
+    behind = words(html).split("The numbers behind the charts")[1]
+    assert "10 510 (480–550) 11 0 (0–30)" in behind  # nine in UTC
+    assert "12 suppressed 13 no data" in behind
+    assert "10–30 min 600 (560–640) 30–60 min suppressed" in behind
+    assert "Home area Visitors 871f1d489ffffff 220 (190–250)" in behind
+    assert "Sat 100 0 ·" in behind
+
+
+def test_the_map_of_homes_shows_an_area_and_hatches_the_others() -> None:
+    homes = zone_catchment(
+        ("a", "871f1d489ffffff", 220.0, 190.0, 250.0, "published"),
+        ("a", "871f1d48bffffff", *NONE, "suppressed"),
+        ("a", "unknown", 90.0, 80.0, 100.0, "published"),
+    )
+    html = page(replace(NIGHT, zone_catchment=homes))
+    chart = html.split("Where they live</h4>")[1].split("</svg>")[0]
+    fills = re.findall(r'<path [^>]*fill="([^"]+)"', chart)
+    assert fills.count(charts.RAMP[-1]) == 1
+    assert fills.count("url(#suppressed-hatch)") == 1
+    assert "No home area could be published." in words(page(SUPPRESSED))
+
+
+def test_the_map_of_the_city_tells_zones_without_a_number_apart(html: str) -> None:
+    chart = html.split("Map of all zones with their visitors")[1].split("</svg>")[0]
+    fills = re.findall(r'<path [^>]*fill="([^"]+)" stroke="([^"]+)"', chart)
+    assert fills.count((charts.DEEP, "#ffffff")) == 2
+    assert fills.count(("url(#suppressed-hatch)", charts.INK)) == 1
+    assert fills.count(("#ffffff", charts.INK)) == 1
+    assert ">1</text>" in chart and ">2</text>" in chart and ">3</text>" not in chart
 
 
 def test_hours_without_a_number_are_gaps_in_the_day(html: str) -> None:
-    chart = html.split("This day, visitors by hour")[1].split("</svg>")[0]
+    chart = html.split("This day, visitors by hour</h4>")[1].split("</svg>")[0]
     assert chart.count("url(#suppressed-hatch)") == 1
     assert chart.count('fill="#ffffff"') == 21  # no data: one hour said so, twenty had no row
-    assert chart.count(f'fill="{report.BAND}"') == 2
+    assert chart.count(f'fill="{charts.BAND}"') == 2
 
 
 @pytest.mark.parametrize(
     ("day", "hours"), [(date(2026, 3, 29), 23), (DAY, 24), (date(2026, 10, 25), 25)]
 )
 def test_days_of_23_and_25_hours_keep_the_clock(day: date, hours: int) -> None:
-    clock = report._clock_hours(day, "Europe/Berlin")
+    clock = report.clock_hours(day, "Europe/Berlin")
     assert len(clock) == hours
     assert clock[0] == 0 and clock[-1] == 23
-    empty = report._hours_of_day(zone_hours(), day=day, timezone="Europe/Berlin")
-    chart = report._hours_chart(report._hours_spec(clock), empty, hours=hours)
+    chart = charts.hours({}, clock=clock, language=ENGLISH)
     assert re.findall(r">(\d\d)</text>", chart) == [f"{hour:02d}" for hour in range(0, 25, 3)]
 
 
 def test_a_band_without_a_number_says_so_in_the_chart(html: str) -> None:
-    chart = html.split("This day, visitors by length of stay")[1].split("</svg>")[0]
+    chart = html.split("This day, visitors by length of stay</h4>")[1].split("</svg>")[0]
     assert chart.count(">suppressed</text>") == 1
     assert chart.count(">no data</text>") == 3
     assert ">10–30 min</text>" in chart
@@ -414,8 +446,8 @@ def test_a_band_without_a_number_says_so_in_the_chart(html: str) -> None:
 def test_the_budget_is_told_by_measure_and_against_the_cap(html: str) -> None:
     text = words(html)
     assert "ρ 0.04 of 0.1 spent" in text
-    assert "Visitors by hour zone_hours.visitors 0.035 10.7 8 118 of 624 (19%)" in text
-    assert "Visits of the day zone_days.visits 0.005 40 8 118 of 624 (19%)" in text
+    assert "Visitors by hour zone_hours.visitors 0.035 10.7 8 118 of 624 (19 %)" in text
+    assert "Visits of the day zone_days.visits 0.005 40 8 118 of 624 (19 %)" in text
     assert "Sum of the day 0.04 cap 0.1" in text
     assert "over the cap" not in text
 
@@ -435,7 +467,7 @@ def test_the_daily_budget_is_told_as_what_an_attacker_can_guess() -> None:
 
 
 def test_the_report_links_to_the_statement_of_its_day(html: str) -> None:
-    assert ("href", STATEMENT) in _Reading(html).attributes
+    assert ("href", f"statement-{DAY}.html") in Reading(html).attributes
 
 
 def test_spending_over_the_cap_is_told_loudly() -> None:
@@ -496,7 +528,59 @@ def test_who_takes_part_is_told_by_brand_and_area_where_enough_do() -> None:
     assert "<b> suppressed large 90.0 % ± 1.8" in taking_part
     assert "1 of 2 areas, the others are suppressed" in taking_part
     assert "871f1d489ffffff 812" in taking_part and "871f1d48affffff" not in taking_part
-    assert "Who takes part" not in words(page())
+    assert "Nothing is known of who takes part." in words(page())
+
+
+CERTIFICATE = Certificate(
+    number=12,
+    day=DAY,
+    release_id="release-7",
+    spends="",
+    consent_version=3,
+    decisions_received_until=None,
+    subscribers_seen=20_431,
+    taking_part=18_000,
+    left_out={"opted_out": 2_431},
+    recount=18_000,
+    opt_outs=57,
+    opt_outs_in_time=57,
+    longest_wait_h=21.46,
+    issued_at=datetime(2026, 11, 22, 1, 30),
+)
+MONTH: Mapping[str, object] = {
+    "month": date(2026, 10, 1),
+    "subscribers": 18_204,
+    "days_taken_part": 512_345,
+    "paid": 5_123_450,
+    "currency": "EUR",
+}
+
+
+def test_how_long_opt_outs_waited_and_what_was_earned_is_told() -> None:
+    text = words(page(replace(NIGHT, certificates=[CERTIFICATE], rewards=MONTH)))
+    assert "Of 20,430 subscribers seen that day, 2,430 were left out." in text
+    assert "60 said no since the release before; who waited longest was left out after 21.5" in text
+    assert "Certificate 12 proves it." in text
+    assert "For 2026-10, 18,200 subscribers were rewarded for 512,340 days" in text
+    assert "They earned 51,234.50 EUR." in text
+
+
+def test_of_few_opt_outs_and_few_rewards_no_exact_number_is_told() -> None:
+    few = replace(CERTIFICATE, opt_outs=3, opt_outs_in_time=2)
+    month = {**MONTH, "subscribers": 3, "days_taken_part": 7, "paid": 70}
+    text = words(page(replace(NIGHT, certificates=[few], rewards=month)))
+    assert "fewer than 10 said no" in text
+    assert "Not all of them were in time." in text
+    assert "fewer than 10 subscribers were rewarded for fewer than 10 days" in text
+    assert "They earned" not in text
+
+
+def test_expectations_that_were_not_met_are_counted() -> None:
+    found = pd.DataFrame(
+        {"subject": ["events"] * 3, "critical": [True] * 3, "success": [True, True, False]}
+    )
+    text = words(page(replace(NIGHT, quality=found)))
+    assert "Of 3 expectations of the data's quality, 1 were not met." in text
 
 
 def test_the_month_s_participants_do_not_count_against_the_day() -> None:
@@ -562,7 +646,7 @@ def test_empty_tables_give_a_page_that_says_so() -> None:
 
 def test_a_zone_with_hours_suppressed_still_has_its_charts() -> None:
     text = words(page(replace(NIGHT, zone_hours=SUPPRESSED.zone_hours, zone_dwell=EMPTY)))
-    assert "No hour could be published." in text
+    assert "no data" in text
     assert "Nothing could be published" not in text
 
 
@@ -572,7 +656,7 @@ def test_at_most_eight_zones_have_charts_of_their_own() -> None:
         for n in range(12)
     ]
     html = page(replace(NIGHT, zone_days=zone_days(*rows)))
-    assert html.count("A week, hour by hour") == report.CHARTED_ZONES
+    assert html.count("A week, hour by hour</h4>") == report.CHARTED_ZONES
     assert "12 of 16 zones" in words(html)
 
 
@@ -592,5 +676,71 @@ def test_the_same_frames_give_the_same_page(html: str) -> None:
     assert page(shuffled) == html
 
 
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(report).failed == 0
+# --- languages ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Texts that a page asked for and the catalogue does not have."""
+    asked: set[str] = set()
+    known = catalog("de")
+    look = known.get
+
+    def get(text: str, *rest: object) -> object:
+        found = look(text, *rest)
+        if not (found and found.string):
+            asked.add(text)
+        return found
+
+    monkeypatch.setattr(known, "get", get)
+    return asked
+
+
+ALL = replace(
+    NIGHT,
+    benchmark=measured(),
+    certificates=[CERTIFICATE],
+    rewards=MONTH,
+    attacks=[
+        Attack("release-7", "linkage", "a stranger", 0.5, 0.01, 0.6, within, NOW)
+        for within in (True, False)
+    ],
+)
+
+
+@pytest.mark.parametrize("tables", [ALL, SUPPRESSED, NOTHING], ids=["all", "null", "empty"])
+def test_a_german_page_has_no_english_words(tables: ReportTables, missing: set[str]) -> None:
+    html = page(tables, language=GERMAN)
+    assert not missing
+    assert '<html lang="de">' in html
+    assert "Samstag, 21. November 2026" in words(html)
+    assert "undefined" not in html and "%(" not in html
+
+
+def test_every_word_of_the_templates_is_translated_with_the_same_values() -> None:
+    environment = pages._environment(ENGLISH)
+    for template in ("page.html.j2", "report.html.j2", "attacks.html.j2"):
+        for _, _, found in environment.extract_translations(source(template)):
+            texts = [one for one in found if one] if isinstance(found, tuple) else [found]
+            german = catalog("de").get(texts[0])
+            assert german and german.string, texts
+            told = german.string if isinstance(german.string, tuple) else (german.string,)
+            for text in told:
+                values = set(re.findall(r"%\((\w+)\)s", text))
+                assert values <= set(re.findall(r"%\((\w+)\)s", texts[-1])), text
+
+
+def test_numbers_are_written_as_in_the_language() -> None:
+    text = words(page(language=GERMAN))
+    assert "Alexa 1.240 (1.180–1.300) 1.500 (1.400–1.600) 47 min (43–52)" in text
+    assert "unterdrückt" in text and "keine Daten" in text
+
+
+def test_each_page_links_to_the_other_language(html: str) -> None:
+    assert ("href", f"{DAY}.de.html") in Reading(html).attributes
+    assert ("href", f"{DAY}.html") in Reading(page(language=GERMAN)).attributes
+
+
+@pytest.mark.parametrize("module", [report, charts, estimates, language])
+def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

@@ -15,8 +15,8 @@ from jobs.frames import local_frame
 from jobs.render_statement import render_statement
 from jobs.runtime import load_settings, night_of
 from tests.ledger_entries import DAY, entry, ledger, night, participants
+from tests.reading import Reading, words
 from tests.test_certificates import FIRST as CERTIFICATE
-from tests.test_report import _Reading, words
 from tests.test_show_budget import frame
 from transforms import budget
 from transforms.ledger import Entry
@@ -312,7 +312,7 @@ def test_hostile_text_is_text_everywhere() -> None:
     settings = changed(SETTINGS, paths={"landing": EVIL}, inputs=inputs)
     hostile = replace(attack(EVIL, within=False), attack=EVIL)
     html = page(evil, attacks=[hostile], settings=settings)
-    reading = _Reading(html)
+    reading = Reading(html)
     assert "script" not in reading.seen
     assert not re.search(r"<\s*script", html, re.IGNORECASE)
     assert words(html).count(EVIL) >= 8
@@ -333,7 +333,7 @@ def test_a_login_in_an_address_is_not_shown() -> None:
 def test_every_element_is_closed_every_link_leads_somewhere_and_nothing_is_loaded(
     made: str,
 ) -> None:
-    reading = _Reading(made)
+    reading = Reading(made)
     assert reading.open == []
     ids = [value for name, value in reading.attributes if name == "id"]
     assert len(ids) == len(set(ids))

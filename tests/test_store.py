@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.frames import local_frame
 from jobs.store import Store
 from transforms import tables
-from transforms.disclosure import Release
+from transforms.disclosure import Part, Release
 from transforms.errors import Failed
 from transforms.popularity import monday_of
 from transforms.tables import (
@@ -43,7 +43,7 @@ MONDAY = date(2025, 11, 17)
 NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
 PUBLISHED_AT = NOON
 """Before every file that is written here: the store must tell by the log what was published."""
-GOLD = [product.table for product in (*NIGHTLY_PRODUCTS, tables.ZONE_POPULARITY)]
+GOLD = [product.table for product in tables.PUBLISHED_PRODUCTS]
 
 
 @pytest.fixture
@@ -147,6 +147,18 @@ def test_small_tables_are_read_again_when_anybody_changed_them_and_only_then(
     assert sorted(row.reason for row in store.rows(REJECTED)) == ["no_id", "no_time"]
     monkeypatch.setattr(Store, "read", None)
     assert len(store.rows(REJECTED)) == 2
+
+
+def test_what_comes_few_rows_at_a_time_is_put_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.store.MANY_FILES", 3)
+    for name in ("a", "b", "c", "d", "b"):
+        run = (name, SATURDAY, NOON, None, "running", *[None] * 6)
+        frame = local_frame(store.spark, [run], RUNS.schema)
+        store.append(RUNS, frame, once=name)
+    assert sorted(row.run_id for row in store.read(RUNS).collect()) == ["a", "b", "c", "d"]
+    assert len(store.read(RUNS).inputFiles()) == 2
 
 
 def test_only_tables_with_a_row_are_filled(store: Store) -> None:
@@ -368,13 +380,11 @@ def tiny_release(
     spark: SparkSession, day: date, number: int = 1, visitors: float = 120.0
 ) -> Release:
     release_id = f"{day}-{number}"
-    frames = {
-        product.table: local_frame(
-            spark, [gold_row(product, day, release_id, visitors)], product.table.schema
-        )
-        for product in NIGHTLY_PRODUCTS
-    }
-    return Release(release_id, (day,), (monday_of(day),), PUBLISHED_AT, frames)
+    parts = {}
+    for product in NIGHTLY_PRODUCTS:
+        row = gold_row(product, day, release_id, visitors)
+        parts[product.table] = Part(local_frame(spark, [row], product.table.schema), (day,))
+    return Release(release_id, PUBLISHED_AT, parts)
 
 
 @pytest.fixture(scope="module")
@@ -417,7 +427,7 @@ def test_popular_times_take_the_place_of_the_weeks_they_tell_of(
     def publish(release_id: str, *of: date) -> None:
         rows = [gold_row(product, week, release_id, 80.0) for week in of]
         frame = local_frame(spark, rows, product.table.schema)
-        store.publish(Release(release_id, of, of, PUBLISHED_AT, {product.table: frame}))
+        store.publish(Release(release_id, PUBLISHED_AT, {product.table: Part(frame, of)}))
 
     publish("first", *weeks)
     publish("second", *weeks[:2])
@@ -486,18 +496,18 @@ def test_a_published_table_has_no_other_way_in(store: Store, table: Table) -> No
 def test_only_a_release_is_published(store: Store) -> None:
     class Lookalike:
         release_id, day = "2025-11-22-1", SATURDAY
-        tables = tiny_release(store.spark, SATURDAY).tables
+        parts = tiny_release(store.spark, SATURDAY).parts
 
-    for no_release in (Lookalike(), dict(Lookalike.tables)):
+    for no_release in (Lookalike(), dict(Lookalike.parts)):
         with pytest.raises(TypeError, match="Release"):
             store.publish(no_release)  # type: ignore[arg-type]
     assert not Path(store.published).exists()
 
 
 def test_a_release_holds_published_tables_only(store: Store) -> None:
-    frames = {REJECTED: rejections(store, SATURDAY, {"no_id": 1})}
+    part = Part(rejections(store, SATURDAY, {"no_id": 1}), (SATURDAY,))
     with pytest.raises(TypeError, match=r"ops\.rejected is restricted"):
-        store.publish(Release("2025-11-22-1", (SATURDAY,), (MONDAY,), PUBLISHED_AT, frames))
+        store.publish(Release("2025-11-22-1", PUBLISHED_AT, {REJECTED: part}))
     assert not store.exists(REJECTED)
 
 
@@ -505,10 +515,9 @@ def test_a_row_that_breaks_a_rule_is_not_published(store: Store) -> None:
     product = tables.ZONE_CATCHMENT
     row = gold_row(product, SATURDAY, "2025-11-22-1", 120.0) | {"status": "suppressed"}
     frame = local_frame(store.spark, [row], product.table.schema)
+    release = Release("2025-11-22-1", PUBLISHED_AT, {product.table: Part(frame, (SATURDAY,))})
     with pytest.raises(Failed, match=r"table gold\.zone_catchment: .* status_tells "):
-        store.publish(
-            Release("2025-11-22-1", (SATURDAY,), (MONDAY,), PUBLISHED_AT, {product.table: frame})
-        )
+        store.publish(release)
     assert store.read(product.table).isEmpty()
 
 

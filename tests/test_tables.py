@@ -15,16 +15,17 @@ from transforms import tables
 from transforms.tables import (
     MEASURES,
     NIGHTLY_PRODUCTS,
+    PUBLISHED_PRODUCTS,
     TABLES,
     ZONE_DAYS,
     ZONE_HOURS,
-    ZONE_POPULARITY,
+    ZONE_MONTHS,
+    ZONE_WEEKS,
     Product,
     Table,
 )
 
 BY_NAME = {table.name: table for table in TABLES}
-PRODUCTS = (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)
 DESIGN = {
     "reference.cells": ("restricted", ("day", "cell_id")),
     "reference.zones": ("restricted", ("day", "zone_id")),
@@ -57,6 +58,9 @@ DESIGN = {
         ("day", "origin_zone_id", "destination_zone_id", "day_part"),
     ),
     "gold.zone_catchment": ("published", ("day", "zone_id", "home_area")),
+    "gold.zone_comparison": ("published", ("day", "zone_id")),
+    "gold.zone_weeks": ("published", ("week", "zone_id")),
+    "gold.zone_months": ("published", ("month", "zone_id")),
     "gold.zone_popularity": ("published", ("week", "zone_id", "weekday", "hour")),
 }
 COLUMNS = {
@@ -79,10 +83,15 @@ MEASURES_OF = {
     "zone_dwell": "visitors",
     "zone_flows": "trips",
     "zone_catchment": "visitors",
+    "zone_comparison": "capture_rate week_before_index city_index rank busiest_hour",
+    "zone_weeks": "visits",
+    "zone_months": "visits",
     "zone_popularity": "popularity",
 }
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-every_product = pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+every_product = pytest.mark.parametrize(
+    "product", PUBLISHED_PRODUCTS, ids=lambda product: product.name
+)
 
 
 def names(table: Table) -> list[str]:
@@ -146,7 +155,8 @@ def test_a_published_row_is_keys_measures_with_intervals_and_where_it_comes_from
     measures = MEASURES_OF[product.name].split()
     with_intervals = [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
     origin = ["status", "release_id", "method_version", "published_at"]
-    assert names(product.table) == [*product.table.key, *with_intervals, *origin]
+    about = ["days"] if product in (ZONE_WEEKS, ZONE_MONTHS) else []
+    assert names(product.table) == [*product.table.key, *about, *with_intervals, *origin]
     assert list(product.columns) == measures
     for name in with_intervals:
         assert product.table.schema[name].dataType == T.DoubleType()
@@ -157,7 +167,7 @@ def test_a_published_row_is_keys_measures_with_intervals_and_where_it_comes_from
 
 def test_only_published_tables_lie_under_the_published_root() -> None:
     assert {table for table in TABLES if table.root == "published"} == {
-        product.table for product in PRODUCTS
+        product.table for product in PUBLISHED_PRODUCTS
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from transforms import pages
+from transforms.package_files import source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +107,7 @@ def of(
 
 def load() -> Benchmark:
     """What is kept."""
-    return _JSON.validate_json(pages.source(FILE))
+    return _JSON.validate_json(source(FILE))
 
 
 def to_json(found: Benchmark) -> bytes:

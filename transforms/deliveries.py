@@ -8,7 +8,8 @@ from datetime import date, datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from transforms.disclosure import Release
+from transforms import rollups
+from transforms.disclosure import Part, Release
 from transforms.licences import Licence
 from transforms.tables import ELSEWHERE, Product, Table
 
@@ -19,16 +20,15 @@ def licensed(
     licence: Licence,
     *,
     zone_ids: Collection[str],
-    days: Sequence[date],
-    weeks: Sequence[date],
+    dates: Sequence[date],
 ) -> DataFrame:
-    """Rows of a published table that the buyer may have: of `days`, or `weeks` where it has those.
+    """Rows of a published table that the buyer may have: of `dates`, days or weeks or months.
 
     Of a flow both ends are the buyer's own, or `elsewhere`: the name of another zone, and that
     people go there, is not in the licence.
     """
     (kept_by,) = product.table.partitioned_by
-    when = F.col(kept_by).isin(*(days if kept_by == "day" else weeks))
+    when = F.col(kept_by).isin(*dates)
     own = [F.col(name).isin(*zone_ids) for name in product.zone_columns]
     if len(own) == 1:
         return rows.where(when & own[0])
@@ -39,13 +39,16 @@ def licensed(
     return rows.where(when & ends[0] & ends[1])
 
 
-def delivery(
-    tables: Mapping[Table, DataFrame],
-    *,
-    name: str,
-    days: Sequence[date],
-    weeks: Sequence[date],
-    delivered_at: datetime,
-) -> Release:
+def delivery(parts: Mapping[Table, Part], *, name: str, delivered_at: datetime) -> Release:
     """One delivery of `licensed` rows, or of the lists beside them."""
-    return Release(name, tuple(days), tuple(weeks), delivered_at, tables)
+    return Release(name, delivered_at, parts)
+
+
+def new_parts(
+    product: Product, licence: Licence, days: Collection[date], *, published: Collection[date]
+) -> list[date]:
+    """Days, weeks or months of a product that follow from `days`, where all they may be made of is
+    licensed.
+    """
+    follow = {part for day in days for part in rollups.following(product, day, published)}
+    return sorted(part for part in follow if licence.covers_all(*rollups.made_of(product, part)))

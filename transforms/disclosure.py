@@ -156,22 +156,27 @@ def proven_rho(calibration: Calibration) -> float:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of one published table, and the days, weeks or months whose rows they take the place of;
+    none: of all rows.
+    """
+
+    rows: DataFrame
+    dates: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True)
 class Release:
     """What may be published of nights: the only thing that published tables accept.
 
-    Its frames derive from noisy cells that are already stored (`extrapolation.release`), or from
-    what was published of them (`deliveries.delivery`).
+    Its rows derive from noisy cells that are already stored (`extrapolation.release`), or from
+    what was published of them (`rollups.release`, `deliveries.delivery`).
     """
 
     release_id: str
-    days: tuple[date, ...]
-    weeks: tuple[date, ...]
     published_at: datetime
-    tables: Mapping[Table, DataFrame]
+    parts: Mapping[Table, Part]
 
     def replaces(self, table: Table) -> dict[str, tuple[date, ...]]:
-        """Which rows of a table the release's take the place of: those of its days, or of the weeks
-        that these belong to; all rows of a table that is not kept by either.
-        """
-        values = {"day": self.days, "week": self.weeks}
-        return {name: values[name] for name in table.partitioned_by}
+        """Which rows of a table the release's take the place of."""
+        return dict.fromkeys(table.partitioned_by, self.parts[table].dates)

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from transforms.budget import THRESHOLD_SIGMAS
-from transforms.disclosure import Release
+from transforms.disclosure import Part, Release
 from transforms.settings import Visibility
 from transforms.tables import (
     DWELL_BANDS,
@@ -30,7 +30,6 @@ from transforms.tables import (
     ZONE_DWELL,
     ZONE_FLOWS,
     ZONE_HOURS,
-    ZONE_POPULARITY,
     Product,
 )
 
@@ -220,25 +219,26 @@ class Evidence:
     min_devices: int
 
 
-def release(
-    evidence: Evidence,
-    popular_times: DataFrame,
-    *,
-    release_id: str,
-    day: date,
-    weeks: tuple[date, ...],
-    published_at: datetime,
-) -> Release:
-    """The rows of every nightly product, and the popular times of the weeks the day belongs to."""
-    rows = {product.table: _rows(product, evidence) for product in NIGHTLY_PRODUCTS}
-    rows[ZONE_POPULARITY.table] = popular_times
-    columns = {
-        "release_id": F.lit(release_id),
-        "method_version": F.lit(METHOD_VERSION),
-        "published_at": F.lit(published_at),
+def release(evidence: Evidence, *, release_id: str, day: date, published_at: datetime) -> Release:
+    """The rows of every nightly product."""
+    parts = {
+        product.table: Part(
+            _rows(product, evidence).transform(of_release, release_id, published_at), (day,)
+        )
+        for product in NIGHTLY_PRODUCTS
     }
-    tables = {table: frame.withColumns(columns) for table, frame in rows.items()}
-    return Release(release_id, (day,), weeks, published_at, tables)
+    return Release(release_id, published_at, parts)
+
+
+def of_release(rows: DataFrame, release_id: str, published_at: datetime) -> DataFrame:
+    """Rows with the columns that say which release they belong to."""
+    return rows.withColumns(
+        {
+            "release_id": F.lit(release_id),
+            "method_version": F.lit(METHOD_VERSION),
+            "published_at": F.lit(published_at),
+        }
+    )
 
 
 def _rows(product: Product, evidence: Evidence) -> DataFrame:

@@ -723,3 +723,22 @@ def _told(
         ],
         names=["cell_id", "zone_id", "probability"],
     )
+
+
+# ------------------------------------------------------------------------------------------ maps
+
+
+def area_outlines(areas: Iterable[str]) -> dict[str, shapely.Polygon]:
+    """The outline of each area (H3 index as text), degrees; what is no such index is left out."""
+    return {
+        area: shapely.Polygon(h3.h3_to_geo_boundary(index, geo_json=True))
+        for area in areas
+        if h3.h3_is_valid(index := _index_of(area))
+    }
+
+
+def _index_of(area: str) -> int:
+    try:
+        return int(h3.string_to_h3(area))
+    except ValueError:
+        return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -15,7 +15,15 @@ from transforms.settings import faults_of
 BuyerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Names a folder."""
 ProductName = Literal[
-    "zone_hours", "zone_days", "zone_dwell", "zone_flows", "zone_catchment", "zone_popularity"
+    "zone_hours",
+    "zone_days",
+    "zone_dwell",
+    "zone_flows",
+    "zone_catchment",
+    "zone_comparison",
+    "zone_weeks",
+    "zone_months",
+    "zone_popularity",
 ]
 
 
@@ -58,10 +66,9 @@ class Licence(BaseModel):
     def covers(self, day: date) -> bool:
         return self.first_day <= day <= self.last_day
 
-    def covers_week(self, week: date, *, window: timedelta) -> bool:
-        """Whether all days that the popular times of a week (its Monday) may be made of are."""
-        sunday = week + timedelta(days=6)
-        return self.covers(week - window + timedelta(days=1)) and self.covers(sunday)
+    def covers_all(self, first: date, last: date) -> bool:
+        """Whether all days from the first to the last are."""
+        return self.covers(first) and self.covers(last)
 
 
 _BUYERS = TypeAdapter(Mapping[BuyerName, Licence])

@@ -5,24 +5,40 @@ shown only where its row says `published`; everything else reads `suppressed` or
 0. Names are free text and reach the page through Jinja2's or Vega's escaping only.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from unicodedata import category
 
-import altair as alt
 import pandas as pd
-import vl_convert
-from markupsafe import Markup
 
-from transforms import pages
+from transforms import charts, pages
 from transforms.benchmark import Benchmark, Figures
 from transforms.budget import epsilon, right_of_100, threshold
+from transforms.certificates import Certificate
+from transforms.charts import RAMP, Row, Slot
+from transforms.estimates import (
+    MISSING,
+    NO_DATA,
+    PUBLISHED,
+    STATES,
+    SUPPRESSED,
+    Estimate,
+    by_zone,
+    estimates,
+    measure_of,
+    numbers,
+    of_day,
+)
 from transforms.extrapolation import Z_95
+from transforms.language import ENGLISH, LANGUAGES, Language
+from transforms.maps import Atlas
+from transforms.periods import Period, this_and_before
 from transforms.risks import Attack, by_risk
 from transforms.tables import (
     BRAND_SUBSCRIBERS,
@@ -34,19 +50,14 @@ from transforms.tables import (
     SUBSCRIBER_STATES,
     UNKNOWN_AREA,
 )
-from transforms.wording import MEASURE_NAMES, power_of_ten
-
-PUBLISHED: Final = "published"
-SUPPRESSED: Final = "suppressed"
-NO_DATA: Final = "no_data"
+from transforms.wording import FEW, MEASURE_NAMES, power_of_ten
 
 CHARTED_ZONES: Final = 8  # zones with charts of their own; the others share one table
 CHARTED_TOTALS: Final = 30  # zones in the overview chart
 LISTED: Final = 10  # rows of flows and of catchment
-POPULAR_DAYS: Final = 28
-SMALL_COUNT: Final = 10  # counts of rows under it are not told
+OWN_LISTED: Final = 5  # the same, of one zone
+SMALL_COUNT: Final = FEW  # counts of rows under it are not told
 
-WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 HOME_AREAS: Final = {UNKNOWN_AREA: "not known", OUTSIDE_AREA: "outside the counted areas"}
 MONTHLY: Final = "participation"
 MEDIAN_STAY: Final = "zone_days.dwell_median_min"
@@ -60,15 +71,6 @@ REASONS: Final = {
     "duplicate": "repeated row",
 }
 
-# Viridis from few (light) to many (dark): safe for colour-blind eyes and for grey printers.
-RAMP: Final = ("#f4e61e", "#a8db34", "#56c667", "#24a884", "#2a768e", "#3b528b", "#440154")
-INK, FAINT, LINE = "#1d2733", "#5c6875", "#dfe4e8"
-DEEP, BAND, PALE = "#2a768e", "#a9d0d6", "#e6f1f3"
-HATCH: Final = "url(#suppressed-hatch)"  # stands once, in the template
-Spec: TypeAlias = dict[str, Any]
-Row: TypeAlias = dict[str, object]
-_VOID: Final = {SUPPRESSED: (HATCH, "#ffffff"), NO_DATA: ("#ffffff", "#cfd6dc")}  # fill, stroke
-
 
 @dataclass(frozen=True)
 class ReportTables:
@@ -77,68 +79,79 @@ class ReportTables:
     An empty frame may come without columns; one with rows must have those the report shows.
     """
 
-    zones: pd.DataFrame  # zone_id, name, centre_name, kind, opening_hours
-    zone_hours: pd.DataFrame  # of all days at hand; the last 28 are used
+    zones: pd.DataFrame  # of the day, with their outlines
+    zone_hours: pd.DataFrame
     zone_days: pd.DataFrame
     zone_dwell: pd.DataFrame
     zone_flows: pd.DataFrame
     zone_catchment: pd.DataFrame
+    zone_comparison: pd.DataFrame
+    zone_popularity: pd.DataFrame  # of the week
+    zone_weeks: pd.DataFrame  # of the week and the one before
+    zone_months: pd.DataFrame  # of the month and the one before
     releases: pd.DataFrame  # the privacy ledger of the day, perhaps with its month's participants
     rejected: pd.DataFrame  # day, reason, rows
     run: Mapping[str, object]  # the row of ops.runs
     attacks: Sequence[Attack] = ()  # of the day's releases
     participation: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Noisy cells of the month: measure, keys (a mapping), noisy_devices, sigma."""
+    certificates: Sequence[Certificate] = ()  # of the day's releases
+    rewards: Mapping[str, object] = field(default_factory=dict)  # of the last month that is closed
+    quality: pd.DataFrame = field(default_factory=pd.DataFrame)  # ops.quality of the run
     benchmark: Benchmark | None = None  # how right the method is, if that was measured
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A measure in people (or minutes) with its 95 % interval; numbers only when published."""
-
-    state: str
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def published(self) -> bool:
-        return self.state == PUBLISHED
-
-    @property
-    def number(self) -> str:
-        """The value, as fine as its interval allows: 1238.2 (1183 to 1296) is 1,240."""
-        return f"{round(self.value / self._step) * self._step:,}"
-
-    @property
-    def interval(self) -> str:
-        """The interval, rounded outwards; empty when there is none."""
-        if math.isnan(self.low) or math.isnan(self.high):
-            return ""
-        low = math.floor(round(self.low / self._step, 6)) * self._step
-        high = math.ceil(round(self.high / self._step, 6)) * self._step
-        return f"{low:,}–{high:,}"
-
-    @property
-    def _step(self) -> int:
-        half = (self.high - self.low) / 2
-        if math.isnan(half):
-            half = abs(self.value) / 50
-        return 10 ** math.floor(math.log10(half / 2)) if half >= 2 else 1
-
-
-@dataclass(frozen=True)
 class Zone:
-    """One zone of the page: its names, its day, its charts."""
+    """One zone of the page: its names and its day."""
 
     zone_id: str
     label: str
     about: str
+    status: str
     visitors: Estimate
     visits: Estimate
     passers_by: Estimate
     dwell: Estimate
-    status: str
+    capture_rate: Estimate
+    week_before_index: Estimate
+    city_index: Estimate
+    rank: Estimate
+    busiest_hour: Estimate
+
+
+@dataclass(frozen=True)
+class Names:
+    """How zones, areas, day parts and states are called on a page."""
+
+    zones: Mapping[str, str]
+    language: Language
+
+    def place(self, zone_id: str) -> str:
+        if zone_id == ELSEWHERE:
+            return self.language.word(ELSEWHERE)
+        return self.zones.get(zone_id, text_of(zone_id))
+
+    def area(self, area: str) -> str:
+        return self.language.word(HOME_AREAS[area]) if area in HOME_AREAS else text_of(area)
+
+    def day_part(self, name: str) -> str:
+        """A day part with its local hours.
+
+        >>> Names({}, ENGLISH).day_part("evening")
+        'evening, 18–22 h'
+        """
+        if name not in DAY_PARTS:
+            return text_of(name)
+        names = list(DAY_PARTS)
+        end = DAY_PARTS[names[(names.index(name) + 1) % len(names)]]
+        hour = self.language.word("h")
+        return f"{self.language.word(name)}, {DAY_PARTS[name]}–{end} {hour}"
+
+    def measure(self, code: str) -> str:
+        if code == MEDIAN_STAY:
+            return self.language.word("Median stay")
+        return self.language.word(MEASURE_NAMES.get(code, code))
 
 
 def night_report(
@@ -149,6 +162,7 @@ def night_report(
     epsilon_by_delta: Mapping[float, float],
     rho_cap: float,
     min_devices: int,
+    language: Language = ENGLISH,
 ) -> str:
     """The HTML page of one published night.
 
@@ -159,78 +173,74 @@ def night_report(
     """
     _require_columns(tables)
     zones = _zones(tables, day=day)
-    labels = {zone.zone_id: zone.label for zone in zones}
+    names = Names({zone.zone_id: zone.label for zone in zones}, language)
     ranked = [zone for zone in zones if zone.visitors.published]
     busiest = ranked[:CHARTED_ZONES]
-    popular = _popular_times(tables.zone_hours, day=day, timezone=timezone)
-    hours = _hours_of_day(tables.zone_hours, day=day, timezone=timezone)
-    dwell = _measure(_of_day(tables.zone_dwell, day), "visitors", keys=("zone_id", "dwell_band"))
-    at_hand = sorted(_recent(tables.zone_hours, day)["day"].unique()) if len(popular) else []
-    clock = _clock_hours(day, timezone)
-    popular_spec, hours_spec, dwell_spec = _popular_spec(), _hours_spec(clock), _dwell_spec()
-    return pages.template("report.html.j2").render(
+    atlas = _atlas(tables, day=day)
+    flows = _measure(tables.zone_flows, "trips", day, *_FLOW_KEYS)
+    catchment = _measure(tables.zone_catchment, "visitors", day, "zone_id", "home_area")
+    return pages.template("report.html.j2", language).render(
         day=day,
         timezone=timezone,
+        other_languages=[one for one in LANGUAGES if one != language],
         zones=zones,
-        counts={state: sum(zone.status == state for zone in zones) for state in _STATES},
+        counts={state: sum(zone.status == state for zone in zones) for state in STATES},
         nothing_published=not _anything_published(tables, day),
         busiest=busiest,
         others=[zone for zone in zones if zone not in busiest],
-        overview=_overview_chart(ranked[:CHARTED_TOTALS]) if ranked else "",
+        overview=charts.overview(
+            {zone.label: zone.visitors for zone in ranked[:CHARTED_TOTALS]}, language=language
+        )
+        if ranked
+        else "",
         overview_left_out=max(0, len(ranked) - CHARTED_TOTALS),
-        cards=[
-            {"zone": zone}
-            | _popular_card(popular_spec, popular[popular["zone_id"] == zone.zone_id])
-            | {
-                "hours_chart": _hours_chart(
-                    hours_spec, hours[hours["zone_id"] == zone.zone_id], hours=len(clock)
-                ),
-                "dwell_chart": _dwell_chart(dwell_spec, dwell[dwell["zone_id"] == zone.zone_id]),
-            }
-            for zone in busiest
-        ],
-        days_at_hand=at_hand,
+        city=_city_map(atlas, zones, busiest, language),
+        cards=_cards(tables, busiest, atlas, flows, catchment, names, day=day, timezone=timezone),
+        periods=_periods(tables, zones, day=day),
         ramp=RAMP,
-        flows=_flows(tables.zone_flows, day=day, labels=labels),
-        catchment=_catchment(tables.zone_catchment, day=day, labels=labels),
+        flows=_flows(flows, names),
+        catchment=_catchment(catchment, names),
         privacy=_privacy(
-            tables.releases, day=day, epsilon_by_delta=epsilon_by_delta, rho_cap=rho_cap
+            tables.releases,
+            names,
+            day=day,
+            epsilon_by_delta=epsilon_by_delta,
+            rho_cap=rho_cap,
         ),
         attacks=_attacks(tables.attacks),
-        accuracy=_accuracy(tables.benchmark, tables.releases),
-        participation=_participation(tables.participation, min_devices=min_devices),
-        run=_run(tables.run, _of_day(tables.rejected, day), timezone=timezone),
+        accuracy=_accuracy(tables.benchmark, tables.releases, names),
+        participation=_participation(
+            tables.participation, min_devices=min_devices, language=language
+        ),
+        consent=_consent(tables.certificates, language),
+        rewards=_rewards(tables.rewards, language),
+        quality=_quality(tables.quality),
+        run=_run(tables.run, of_day(tables.rejected, day), timezone=timezone, language=language),
     )
 
 
 # --- reading the frames ---------------------------------------------------------------------
 
-_STATES = (PUBLISHED, SUPPRESSED, NO_DATA)
+_FLOW_KEYS = ("origin_zone_id", "destination_zone_id", "day_part")
 
 
 def _with_intervals(*measures: str) -> tuple[str, ...]:
     return tuple(f"{measure}{end}" for measure in measures for end in ("", "_low", "_high"))
 
 
+_OF_A_DAY: Final = ("visitors", "visits", "passers_by", "dwell_median_min")
+_COMPARED: Final = ("capture_rate", "week_before_index", "city_index", "rank", "busiest_hour")
 _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "zones": ("zone_id", "name", "centre_name", "kind", "opening_hours"),
+    "zones": ("zone_id", "name", "centre_name", "kind", "opening_hours", "geometry"),
     "zone_hours": ("day", "zone_id", "hour_start", "status", *_with_intervals("visitors")),
-    "zone_days": (
-        "day",
-        "zone_id",
-        "status",
-        *_with_intervals("visitors", "visits", "passers_by", "dwell_median_min"),
-    ),
+    "zone_days": ("day", "zone_id", "status", *_with_intervals(*_OF_A_DAY)),
     "zone_dwell": ("day", "zone_id", "dwell_band", "status", *_with_intervals("visitors")),
-    "zone_flows": (
-        "day",
-        "origin_zone_id",
-        "destination_zone_id",
-        "day_part",
-        "status",
-        *_with_intervals("trips"),
-    ),
+    "zone_flows": ("day", *_FLOW_KEYS, "status", *_with_intervals("trips")),
     "zone_catchment": ("day", "zone_id", "home_area", "status", *_with_intervals("visitors")),
+    "zone_comparison": ("day", "zone_id", "status", *_with_intervals(*_COMPARED)),
+    "zone_popularity": ("zone_id", "weekday", "hour", "status", *_with_intervals("popularity")),
+    "zone_weeks": ("week", "zone_id", "days", "status", *_with_intervals("visits")),
+    "zone_months": ("month", "zone_id", "days", "status", *_with_intervals("visits")),
     "releases": (
         "release_id",
         "day",
@@ -246,6 +256,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "suppressed",
     ),
     "rejected": ("day", "reason", "rows"),
+    "quality": ("subject", "critical", "success"),
 }
 
 
@@ -260,55 +271,11 @@ def _require_columns(tables: ReportTables) -> None:
         raise ValueError(f"the report needs columns that are missing: {missing}; no page was made")
 
 
-def _days(frame: pd.DataFrame) -> pd.Series:
-    return pd.to_datetime(frame["day"]).dt.date
+def _measure(frame: pd.DataFrame, measure: str, day: date, *keys: str) -> pd.DataFrame:
+    return measure_of(of_day(frame, day), measure, keys=keys)
 
 
-def _of_day(frame: pd.DataFrame, day: date) -> pd.DataFrame:
-    """The day's rows; an empty frame stays empty whatever its columns."""
-    return frame[_days(frame) == day] if not frame.empty else frame
-
-
-def _recent(frame: pd.DataFrame, day: date) -> pd.DataFrame:
-    """The rows of the last 28 days up to `day`, `day` as dates."""
-    if frame.empty:
-        return frame
-    frame = frame.assign(day=_days(frame))
-    first = day - timedelta(days=POPULAR_DAYS - 1)
-    return frame[(frame["day"] >= first) & (frame["day"] <= day)]
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    """Floats of a column that may hold Decimal, None or NaN."""
-    numbers = pd.to_numeric(column.astype(object).where(column.notna(), math.nan), errors="coerce")
-    return numbers.astype(float).replace([math.inf, -math.inf], math.nan)
-
-
-def _measure(frame: pd.DataFrame, measure: str, *, keys: Sequence[str]) -> pd.DataFrame:
-    """`keys`, state, value, low, high of one measure.
-
-    Numbers stay only where the row is published: a figure that slipped into a suppressed row is
-    not shown.
-    """
-    if frame.empty:
-        return pd.DataFrame(columns=[*keys, "state", "value", "low", "high"])
-    value = _numbers(frame[measure])
-    published = frame["status"].eq(PUBLISHED).fillna(False).astype(bool) & value.notna()
-    state = frame["status"].eq(NO_DATA).map({True: NO_DATA, False: SUPPRESSED}).astype(object)
-    return frame[list(keys)].assign(
-        state=state.mask(published, PUBLISHED),
-        value=value.where(published),
-        low=_numbers(frame[f"{measure}_low"]).where(published),
-        high=_numbers(frame[f"{measure}_high"]).where(published),
-    )
-
-
-def _estimates(frame: pd.DataFrame) -> list[Estimate]:
-    columns = (frame[name] for name in ("state", "value", "low", "high"))
-    return [Estimate(*row) for row in zip(*columns, strict=True)]
-
-
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Free text on one line, without control characters; empty for null."""
     if not isinstance(value, str):
         return "" if value is None or pd.isna(value) else str(value)
@@ -325,8 +292,7 @@ def _anything_published(tables: ReportTables, day: date) -> bool:
         tables.zone_catchment,
     )
     return any(
-        not frame.empty and bool(_of_day(frame, day)["status"].eq(PUBLISHED).any())
-        for frame in gold
+        not frame.empty and bool(of_day(frame, day)["status"].eq(PUBLISHED).any()) for frame in gold
     )
 
 
@@ -335,17 +301,16 @@ def _anything_published(tables: ReportTables, day: date) -> bool:
 
 def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
     """Every zone known or published, the busiest first, those without a number last."""
-    days = _of_day(tables.zone_days, day)
-    named = {} if tables.zones.empty else tables.zones.set_index("zone_id").to_dict("index")
+    days = of_day(tables.zone_days, day)
+    named = _by_id(tables.zones)
     reported = [] if days.empty else list(days["zone_id"])
     ids = sorted({str(zone_id) for zone_id in [*named, *reported]})
-    labels = _labels({zone_id: _text(named.get(zone_id, {}).get("name")) for zone_id in ids})
-    measures = {
-        measure: dict(zip(reported, _estimates(_measure(days, measure, keys=())), strict=True))
-        for measure in ("visitors", "visits", "passers_by", "dwell_median_min")
+    labels = _labels({zone_id: text_of(named.get(zone_id, {}).get("name")) for zone_id in ids})
+    measures = {name: by_zone(days, name) for name in _OF_A_DAY} | {
+        name: by_zone(of_day(tables.zone_comparison, day), name) for name in _COMPARED
     }
+    measures["dwell"] = measures.pop("dwell_median_min")
     status = {} if days.empty else dict(zip(reported, days["status"], strict=True))
-    missing = Estimate(NO_DATA)
     zones = [
         Zone(
             zone_id=zone_id,
@@ -353,13 +318,10 @@ def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
             about=" · ".join(
                 text
                 for column in ("centre_name", "kind", "opening_hours")
-                if (text := _text(named.get(zone_id, {}).get(column)))
+                if (text := text_of(named.get(zone_id, {}).get(column)))
             ),
-            visitors=measures["visitors"].get(zone_id, missing),
-            visits=measures["visits"].get(zone_id, missing),
-            passers_by=measures["passers_by"].get(zone_id, missing),
-            dwell=measures["dwell_median_min"].get(zone_id, missing),
             status=status.get(zone_id, NO_DATA),
+            **{name: of_zone.get(zone_id, MISSING) for name, of_zone in measures.items()},
         )
         for zone_id in ids
     ]
@@ -367,10 +329,14 @@ def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
         zones,
         key=lambda zone: (
             -zone.visitors.value if zone.visitors.published else math.inf,
-            _STATES.index(zone.status) if zone.status in _STATES else len(_STATES),
+            STATES.index(zone.status) if zone.status in STATES else len(STATES),
             zone.label,
         ),
     )
+
+
+def _by_id(zones: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {} if zones.empty else zones.set_index("zone_id").to_dict("index")
 
 
 def _labels(names: Mapping[str, str]) -> dict[str, str]:
@@ -385,86 +351,135 @@ def _labels(names: Mapping[str, str]) -> dict[str, str]:
     return {zone_id: label(zone_id, name) for zone_id, name in names.items()}
 
 
-# --- popular times --------------------------------------------------------------------------
+# --- maps -----------------------------------------------------------------------------------
 
 
-def _popular_times(hours: pd.DataFrame, *, day: date, timezone: str) -> pd.DataFrame:
-    """zone_id, weekday (0 is Monday), hour (local), state, value: the mean over the days at hand.
-
-    Suppressed when it was suppressed more often than published: the mean of the few days that
-    passed the threshold would be too high.
-    """
-    cells = _measure(_recent(hours, day), "visitors", keys=("zone_id", "hour_start"))
-    if cells.empty:
-        return pd.DataFrame(columns=["zone_id", "weekday", "hour", "state", "value"])
-    local = pd.to_datetime(cells["hour_start"], utc=True).dt.tz_convert(timezone)
-    grouped = (
-        cells.assign(
-            weekday=local.dt.day_of_week,
-            hour=local.dt.hour,
-            published=cells["state"].eq(PUBLISHED),
-            suppressed=cells["state"].eq(SUPPRESSED),
-        )
-        .groupby(["zone_id", "weekday", "hour"], as_index=False)
-        .agg(
-            value=("value", "mean"),
-            published=("published", "sum"),
-            suppressed=("suppressed", "sum"),
-        )
+def _atlas(tables: ReportTables, *, day: date) -> Atlas:
+    areas = of_day(tables.zone_catchment, day)
+    return Atlas(
+        {zone_id: bytes(row["geometry"]) for zone_id, row in _by_id(tables.zones).items()},
+        frozenset() if areas.empty else frozenset(areas["home_area"]) - set(HOME_AREAS),
     )
-    shown = (grouped["published"] > 0) & (grouped["published"] >= grouped["suppressed"])
-    hidden = ~shown & (grouped["suppressed"] > 0)
-    grouped["state"] = NO_DATA
-    grouped.loc[hidden, "state"] = SUPPRESSED
-    grouped.loc[shown, "state"] = PUBLISHED
-    grouped["value"] = grouped["value"].where(shown)
-    return grouped[["zone_id", "weekday", "hour", "state", "value"]]
 
 
-def _popular_card(spec: Spec, cells: pd.DataFrame) -> dict[str, object]:
-    """The heat map of one zone, the top of its scale, and its busiest hour in words."""
-    known = {
-        (int(row.weekday), int(row.hour)): (str(row.state), float(row.value))
-        for row in cells.itertuples()
-    }
-    shown = {slot: value for slot, (state, value) in known.items() if state == PUBLISHED}
-    top = max(shown.values(), default=0.0)
-    marks: list[Row] = []
-    for weekday, name in enumerate(WEEKDAYS):
-        for hour in range(24):
-            state, value = known.get((weekday, hour), (NO_DATA, math.nan))
-            if state == PUBLISHED:
-                fill, stroke = _colour(value / top if top > 0 else 0.0), "#ffffff"
-            else:
-                fill, stroke = _VOID[state]
-            inset = 0.06 if state == NO_DATA else 0.0
-            marks.append(
-                {"weekday": name, "from": hour + inset, "to": hour + 1 - inset}
-                | {"fill": fill, "stroke": stroke}
+def _city_map(
+    atlas: Atlas, zones: Sequence[Zone], busiest: Sequence[Zone], language: Language
+) -> str:
+    shapes = atlas.city({zone.zone_id: zone.visitors for zone in zones})
+    labels = atlas.numbered([zone.zone_id for zone in busiest]) if shapes else []
+    return charts.map_of(shapes, labels=labels, height=330, language=language) if shapes else ""
+
+
+# --- one zone -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Card:
+    """One zone's charts, each with the numbers behind it."""
+
+    zone: Zone
+    week: Mapping[Slot, Estimate]
+    week_chart: str
+    hours: Sequence[tuple[str, Estimate]]
+    hours_chart: str
+    stays: Mapping[str, Estimate]
+    stays_chart: str
+    homes: Sequence[Mapping[str, object]]
+    homes_map: str
+    flows: Sequence[Mapping[str, object]]
+
+
+def _cards(
+    tables: ReportTables,
+    zones: Sequence[Zone],
+    atlas: Atlas,
+    flows: pd.DataFrame,
+    catchment: pd.DataFrame,
+    names: Names,
+    *,
+    day: date,
+    timezone: str,
+) -> list[Card]:
+    """Of each zone its charts, and the tables behind them."""
+    hours = _hours_of_day(tables.zone_hours, day=day, timezone=timezone)
+    dwell = _measure(tables.zone_dwell, "visitors", day, "zone_id", "dwell_band")
+    popular = measure_of(tables.zone_popularity, "popularity", keys=("zone_id", "weekday", "hour"))
+    clock = clock_hours(day, timezone)
+    language = names.language
+    cards = []
+    for zone in zones:
+        week = {
+            (weekday - 1, hour): one
+            for (weekday, hour), one in _of_zone(popular, zone, "weekday", "hour").items()
+        }
+        by_hour = {slot: one for (slot,), one in _of_zone(hours, zone, "slot").items()}
+        bands = {band: one for (band,), one in _of_zone(dwell, zone, "dwell_band").items()}
+        stays = {band_name(band, language): bands.get(band, MISSING) for band in DWELL_BANDS}
+        homes = {area: one for (area,), one in _of_zone(catchment, zone, "home_area").items()}
+        shapes = atlas.catchment(zone.zone_id, homes)
+        is_own = [flows[end] == zone.zone_id for end in _FLOW_KEYS[:2]]
+        cards.append(
+            Card(
+                zone,
+                week=week,
+                week_chart=charts.week(week, language=language),
+                hours=[
+                    (f"{hour:02d}", by_hour.get(slot, MISSING)) for slot, hour in enumerate(clock)
+                ],
+                hours_chart=charts.hours(by_hour, clock=clock, language=language),
+                stays=stays,
+                stays_chart=charts.bands(stays, language=language),
+                homes=_homes(catchment[catchment["zone_id"] == zone.zone_id], names, most=LISTED),
+                homes_map=charts.map_of(shapes, height=300, language=language) if shapes else "",
+                flows=_trips(flows[is_own[0] | is_own[1]], names, most=OWN_LISTED),
             )
-    peak = max(shown, key=lambda slot: shown[slot]) if top > 0 else None
-    return {
-        "popular_chart": _svg(spec, cells=marks),
-        "popular_top": Estimate(PUBLISHED, top).number,
-        "peak": f"{WEEKDAYS[peak[0]]} {_clock(peak[1])}–{_clock(peak[1] + 1)}" if peak else "",
-        "peak_visitors": Estimate(PUBLISHED, top).number if peak else "",
-    }
+        )
+    return cards
 
 
-def _clock(hour: int) -> str:
-    return f"{hour:02d}:00"
+def _of_zone(rows: pd.DataFrame, zone: Zone, *keys: str) -> dict[tuple[Any, ...], Estimate]:
+    own = rows[rows["zone_id"] == zone.zone_id]
+    return dict(zip(zip(*(own[key] for key in keys), strict=True), estimates(own), strict=True))
 
 
-def _colour(share: float) -> str:
-    """The ramp's colour at 0 … 1, between its stops by straight lines.
+def _hours_of_day(hours: pd.DataFrame, *, day: date, timezone: str) -> pd.DataFrame:
+    """zone_id, slot (hours since the local midnight), state, value, low, high of the day."""
+    cells = _measure(hours, "visitors", day, "zone_id", "hour_start")
+    since = pd.to_datetime(cells["hour_start"], utc=True) - pd.Timestamp(day, tz=timezone)
+    return cells.assign(slot=since // pd.Timedelta(hours=1))
 
-    >>> _colour(0.0), _colour(1.0)
-    ('#f4e61e', '#440154')
-    """
-    at = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
-    left = min(int(at), len(RAMP) - 2)
-    pairs = zip(bytes.fromhex(RAMP[left][1:]), bytes.fromhex(RAMP[left + 1][1:]), strict=True)
-    return "#" + "".join(f"{round(a + (b - a) * (at - left)):02x}" for a, b in pairs)
+
+def clock_hours(day: date, timezone: str) -> tuple[int, ...]:
+    """The local hour at which each hour of the day starts: 24 of them, or 23, or 25."""
+    midnight, end = (pd.Timestamp(at, tz=timezone) for at in (day, day + timedelta(days=1)))
+    starts = pd.date_range(midnight, end, freq="h", inclusive="left")
+    return tuple(at.hour for at in starts)
+
+
+def band_name(label: str, language: Language) -> str:
+    return f"{label.replace('-', '–')} {language.word('min')}"
+
+
+# --- weeks and months -----------------------------------------------------------------------
+
+
+def _periods(tables: ReportTables, zones: Sequence[Zone], *, day: date) -> dict[str, object]:
+    """Visits of this week and month and of those before, by zone; days that are counted."""
+    frames: dict[Period, pd.DataFrame] = {"week": tables.zone_weeks, "month": tables.zone_months}
+    told: dict[str, dict[str, Estimate]] = {}
+    days: dict[str, int] = {}
+    for name, frame in frames.items():
+        firsts = this_and_before(day, name)
+        for of_it, since in zip((name, f"{name}_before"), firsts, strict=True):
+            rows = frame[pd.to_datetime(frame[name]).dt.date == since] if len(frame) else frame
+            told[of_it] = by_zone(rows, "visits")
+            days[of_it] = int(rows["days"].max()) if len(rows) else 0
+    lines = [
+        {"label": zone.label} | {name: told[name].get(zone.zone_id, MISSING) for name in told}
+        for zone in zones
+    ]
+    is_shown = any(line[name].published for line in lines for name in told)  # type: ignore[union-attr]
+    return {"lines": lines if is_shown else [], "days": days}
 
 
 # --- how right the method is ----------------------------------------------------------------
@@ -482,7 +497,7 @@ class Accuracy:
     coverage: str
 
 
-def _accuracy(benchmark: Benchmark | None, releases: pd.DataFrame) -> dict[str, Any]:
+def _accuracy(benchmark: Benchmark | None, releases: pd.DataFrame, names: Names) -> dict[str, Any]:
     """Nothing for a release of another version of the method than was measured."""
     versions = set(releases["method_version"]) if len(releases) else set()
     if benchmark is None or not len(releases) or versions != {benchmark.method_version}:
@@ -492,129 +507,19 @@ def _accuracy(benchmark: Benchmark | None, releases: pd.DataFrame) -> dict[str, 
         "benchmark": benchmark,
         "scenarios": len(benchmark.by_scenario),
         "worlds": len(benchmark.by_scenario) * len(benchmark.seeds),
-        "chart": _accuracy_chart(measured["indoors"]),
+        "chart": _errors_chart(measured["indoors"], names),
         "tables": {
-            told: [_accuracy_line(measure, one) for measure, one in measured[told].items()]
+            told: [_accuracy_line(measure, one, names) for measure, one in measured[told].items()]
             for told in ("indoors", "outdoors")
             if told in measured
         },
     }
 
 
-def _accuracy_line(measure: str, one: Figures) -> Accuracy:
-    told = _minutes_of if measure == MEDIAN_STAY else _percent
-    return Accuracy(
-        name=_accuracy_name(measure),
-        error=told(one.error),
-        floor=_percent(one.floor),
-        naive=_percent(one.naive),
-        bias=told(one.bias, signed=True),
-        coverage=_percent(one.coverage, digits=0),
-    )
-
-
-def _accuracy_name(measure: str) -> str:
-    return "Median stay" if measure == MEDIAN_STAY else MEASURE_NAMES[measure]
-
-
-def _percent(share: float | None, *, signed: bool = False, digits: int = 1) -> str:
-    return "–" if share is None else _figure(100 * share, signed=signed, digits=digits) + " %"
-
-
-def _minutes_of(minutes: float | None, *, signed: bool = False) -> str:
-    return "–" if minutes is None else _figure(minutes, signed=signed, digits=1) + " min"
-
-
-def _figure(value: float, *, signed: bool, digits: int) -> str:
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
-
-
-# --- charts ---------------------------------------------------------------------------------
-
-
-def _spec(chart: alt.LayerChart | alt.FacetChart) -> Spec:
-    """The Vega-Lite of a chart whose data come by name; made once, drawn for many zones."""
-    spec: Spec = (
-        chart.configure(
-            font="system-ui, sans-serif",
-            aria=False,
-            background="transparent",
-            padding={
-                "left": 22,
-                "top": 8,
-                "right": 14,
-                "bottom": 2,
-            },  # the reader's font may be wide
-        )
-        .configure_view(stroke=None)
-        .configure_axis(
-            domain=False,
-            ticks=False,
-            gridColor=LINE,
-            labelColor=FAINT,
-            labelFontSize=11,
-            labelFlush=False,
-            labelPadding=5,
-            titleColor=FAINT,
-            titleFontSize=11,
-            titleFontWeight="normal",
-        )
-        .to_dict()
-    )
-    return spec
-
-
-def _svg(spec: Spec, **rows: Sequence[Row]) -> Markup:
-    """A chart as SVG text; Vega escapes the labels, and nothing is fetched from anywhere."""
-    drawn = {**spec, "datasets": {name: list(values) for name, values in rows.items()}}
-    return Markup(vl_convert.vegalite_to_svg(drawn, allowed_base_urls=[]))
-
-
-def _named(rows: str) -> alt.Chart:
-    return alt.Chart(alt.NamedData(name=rows))
-
-
-def _span(value: Estimate) -> Row:
-    """Value and interval for a chart; without an interval, the value alone."""
-    low = value.value if math.isnan(value.low) else value.low
-    high = value.value if math.isnan(value.high) else value.high
-    return {"value": value.value, "low": low, "high": high}
-
-
-def _counts(*, ticks: int = 4) -> alt.Axis:
-    return alt.Axis(format=",.0f", tickCount=ticks, labelOverlap="parity")
-
-
-def _own_colours() -> dict[str, Any]:
-    """Fill and edge stand in the rows."""
-    return {
-        "fill": alt.Fill("fill:N", scale=None, legend=None),
-        "stroke": alt.Stroke("stroke:N", scale=None, legend=None),
-    }
-
-
-def _overview_chart(zones: Sequence[Zone]) -> Markup:
-    y = alt.Y(
-        "zone:N",
-        sort=None,
-        title=None,
-        axis=alt.Axis(labelLimit=165, labelColor=INK),
-    )
-    x = alt.X("low:Q", title=None, scale=alt.Scale(zero=True), axis=_counts(ticks=3))
-    rows = _named("rows")
-    layers = alt.layer(
-        rows.mark_rule(color=BAND, strokeWidth=7, strokeCap="round").encode(y=y, x=x, x2="high:Q"),
-        rows.mark_point(color=DEEP, fill=DEEP, size=34, opacity=1).encode(y=y, x="value:Q"),
-    )
-    spec = _spec(layers.properties(width=240, height=alt.Step(19)))
-    return _svg(spec, rows=[{"zone": zone.label} | _span(zone.visitors) for zone in zones])
-
-
-def _accuracy_chart(measured: Mapping[str, Figures]) -> Markup:
-    """Typical errors on a scale on which twice as much is as far everywhere."""
+def _errors_chart(measured: Mapping[str, Figures], names: Names) -> str:
     rows: list[Row] = [
         {
-            "measure": _accuracy_name(measure),
+            "measure": names.measure(measure),
             "floor": 100 * one.floor,
             "error": 100 * one.error,
             "naive": None if one.naive is None else 100 * one.naive,
@@ -622,212 +527,106 @@ def _accuracy_chart(measured: Mapping[str, Figures]) -> Markup:
         for measure, one in measured.items()
         if one.floor and one.error
     ]
-    y = alt.Y("measure:N", sort=None, title=None, axis=alt.Axis(labelLimit=165, labelColor=INK))
-    scale = alt.Scale(type="log", domain=[0.5, 100], nice=False)
-    ticks = alt.Axis(values=[0.5, 1, 2, 5, 10, 20, 50, 100], labelExpr="datum.value + ' %'")
-    x = alt.X("floor:Q", title=None, scale=scale, axis=ticks)
-    named = _named("rows")
-    layers = alt.layer(
-        named.mark_rule(color=BAND, strokeWidth=7, strokeCap="round").encode(
-            y=y, x=x, x2="error:Q"
-        ),
-        named.mark_point(color=DEEP, fill=DEEP, size=34, opacity=1).encode(y=y, x="error:Q"),
-        named.mark_point(shape="cross", color=INK, fill=INK, size=44, opacity=1)
-        .transform_filter("isValid(datum.naive)")
-        .encode(y=y, x="naive:Q"),
+    return charts.typical_errors(rows, language=names.language)
+
+
+def _accuracy_line(measure: str, one: Figures, names: Names) -> Accuracy:
+    language = names.language
+
+    def percent(share: float | None, *, signed: bool = False, digits: int = 1) -> str:
+        if share is None:
+            return "–"
+        return language.number(100 * share, signed=signed, digits=digits) + " %"
+
+    def minutes(value: float | None, *, signed: bool = False) -> str:
+        if value is None:
+            return "–"
+        return f"{language.number(value, signed=signed, digits=1)} {language.word('min')}"
+
+    told: Callable[..., str] = minutes if measure == MEDIAN_STAY else percent
+    return Accuracy(
+        name=names.measure(measure),
+        error=told(one.error),
+        floor=percent(one.floor),
+        naive=percent(one.naive),
+        bias=told(one.bias, signed=True),
+        coverage=percent(one.coverage, digits=0),
     )
-    return _svg(_spec(layers.properties(width=330, height=alt.Step(22))), rows=rows)
-
-
-@cache
-def _popular_spec() -> Spec:
-    x = alt.X(
-        "from:Q",
-        title=None,
-        scale=alt.Scale(domain=[0, 24], nice=False),
-        axis=alt.Axis(values=list(range(0, 25, 3)), grid=False, format="02d"),
-    )
-    y = alt.Y("weekday:N", scale=alt.Scale(domain=list(WEEKDAYS)), title=None)
-    cells = _named("cells").mark_rect(strokeWidth=1).encode(x=x, x2="to:Q", y=y, **_own_colours())
-    return _spec(alt.layer(cells).properties(width=370, height=alt.Step(30)))
-
-
-def _hours_of_day(hours: pd.DataFrame, *, day: date, timezone: str) -> pd.DataFrame:
-    """zone_id, slot (hours since the local midnight), state, value, low, high of the day."""
-    cells = _measure(_of_day(hours, day), "visitors", keys=("zone_id", "hour_start"))
-    since = pd.to_datetime(cells["hour_start"], utc=True) - pd.Timestamp(day, tz=timezone)
-    return cells.assign(slot=since // pd.Timedelta(hours=1))
-
-
-def _clock_hours(day: date, timezone: str) -> tuple[int, ...]:
-    """The local hour at which each hour of the day starts: 24 of them, or 23, or 25."""
-    midnight, end = (pd.Timestamp(at, tz=timezone) for at in (day, day + timedelta(days=1)))
-    starts = pd.date_range(midnight, end, freq="h", inclusive="left")
-    return tuple(at.hour for at in starts)
-
-
-@cache
-def _hours_spec(clock: tuple[int, ...]) -> Spec:
-    """Bars with their intervals; an hour without a number is marked at the foot.
-
-    The axis counts hours since midnight and its labels tell the clock's, for days of 23 or 25.
-    """
-    ticks = [slot for slot, hour in enumerate(clock) if hour % 3 == 0] + [len(clock)]
-    names = ", ".join(f"'{tick}': '{[*clock, 24][tick]:02d}'" for tick in ticks)
-    x = alt.X(
-        "from:Q",
-        title=None,
-        scale=alt.Scale(domain=[0, len(clock)], nice=False),
-        axis=alt.Axis(values=ticks, grid=False, labelExpr=f"({{{names}}})[datum.value]"),
-    )
-    y = alt.Y("low:Q", title=None, scale=alt.Scale(zero=True), axis=_counts())
-    rows, gaps = _named("rows"), _named("gaps")
-    layers = alt.layer(
-        rows.mark_rect(color=PALE).encode(x=x, x2="to:Q", y=alt.Y("value:Q"), y2=alt.datum(0)),
-        rows.mark_rect(color=BAND).encode(x=x, x2="to:Q", y=y, y2="high:Q"),
-        rows.mark_rule(color=DEEP, strokeWidth=2).encode(x=x, x2="to:Q", y="value:Q"),
-        gaps.mark_rect(strokeWidth=1).encode(
-            x=x, x2="to:Q", y=alt.value(120), y2=alt.value(110), **_own_colours()
-        ),
-    )
-    return _spec(layers.properties(width=370, height=120))
-
-
-def _hours_chart(spec: Spec, cells: pd.DataFrame, *, hours: int) -> Markup:
-    known = dict(zip((int(slot) for slot in cells["slot"]), _estimates(cells), strict=True))
-    rows: list[Row] = []
-    gaps: list[Row] = []
-    for slot in range(hours):
-        hour = known.get(slot, Estimate(NO_DATA))
-        place: Row = {"from": slot + 0.06, "to": slot + 0.94}
-        if hour.published:
-            rows.append(place | _span(hour))
-        else:
-            fill, stroke = _VOID[hour.state]
-            gaps.append(place | {"fill": fill, "stroke": stroke})
-    return _svg(spec, rows=rows, gaps=gaps)
-
-
-@cache
-def _dwell_spec() -> Spec:
-    """Bars with error bars; a band without a number says so in words."""
-    bands = [_band(band) for band in DWELL_BANDS]
-    y = alt.Y("band:N", title=None, scale=alt.Scale(domain=bands))
-    x = alt.X("value:Q", title=None, axis=_counts())
-    rows = _named("rows")
-    words = _named("words").mark_text(align="left", fontSize=11, fontStyle="italic", color=FAINT)
-    layers = alt.layer(
-        rows.mark_bar(color="#7fbbc2", size=13).encode(x=x, y=y),
-        rows.mark_rule(color=INK, strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y),
-        *(
-            rows.mark_tick(color=INK, thickness=1.2, size=7).encode(x=f"{end}:Q", y=y)
-            for end in ("low", "high")
-        ),
-        words.encode(x=alt.value(4), y=y, text="word:N"),
-    )
-    return _spec(layers.properties(width=330, height=alt.Step(21)))
-
-
-def _dwell_chart(spec: Spec, bands: pd.DataFrame) -> Markup:
-    known = dict(zip(bands["dwell_band"], _estimates(bands), strict=True))
-    stays = {_band(band): known.get(band, Estimate(NO_DATA)) for band in DWELL_BANDS}
-    return _svg(
-        spec,
-        rows=[{"band": band} | _span(stay) for band, stay in stays.items() if stay.published],
-        words=[
-            {"band": band, "word": stay.state.replace("_", " ")}
-            for band, stay in stays.items()
-            if not stay.published
-        ],
-    )
-
-
-def _band(label: str) -> str:
-    return f"{label.replace('-', '–')} min"
 
 
 # --- flows and catchment --------------------------------------------------------------------
 
 
-def _strongest(frame: pd.DataFrame) -> pd.DataFrame:
+def _strongest(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     published = frame[frame["state"] == PUBLISHED]
-    return published.sort_values("value", ascending=False, kind="stable").head(LISTED)
+    return published.sort_values("value", ascending=False, kind="stable").head(most)
 
 
 def _state_counts(frame: pd.DataFrame) -> dict[str, int]:
-    return {state: int((frame["state"] == state).sum()) for state in _STATES}
+    return {state: int((frame["state"] == state).sum()) for state in STATES}
 
 
-def _flows(flows: pd.DataFrame, *, day: date, labels: Mapping[str, str]) -> dict[str, object]:
-    keys = ("origin_zone_id", "destination_zone_id", "day_part")
-    trips = _measure(_of_day(flows, day), "trips", keys=keys)
+def _flows(trips: pd.DataFrame, names: Names) -> dict[str, object]:
     outer = trips["origin_zone_id"].eq(ELSEWHERE) | trips["destination_zone_id"].eq(ELSEWHERE)
-
-    def lines(frame: pd.DataFrame) -> list[dict[str, object]]:
-        top = _strongest(frame)
-        columns = (top[key] for key in keys)
-        return [
-            {
-                "origin": _place(origin, labels),
-                "destination": _place(destination, labels),
-                "day_part": _day_part(part),
-                "trips": trips,
-            }
-            for origin, destination, part, trips in zip(*columns, _estimates(top), strict=True)
-        ]
-
     return {
-        "between": lines(trips[~outer.astype(bool)]),
-        "outer": lines(trips[outer.astype(bool)]),
+        "between": _trips(trips[~outer.astype(bool)], names, most=LISTED),
+        "outer": _trips(trips[outer.astype(bool)], names, most=LISTED),
         "counts": _state_counts(trips),
     }
 
 
-def _day_part(name: str) -> str:
-    """A day part with its local hours.
-
-    >>> _day_part("evening")
-    'evening, 18–22 h'
-    """
-    if name not in DAY_PARTS:
-        return _text(name)
-    names = list(DAY_PARTS)
-    end = DAY_PARTS[names[(names.index(name) + 1) % len(names)]]
-    return f"{name}, {DAY_PARTS[name]}–{end} h"
-
-
-def _place(zone_id: str, labels: Mapping[str, str]) -> str:
-    return ELSEWHERE if zone_id == ELSEWHERE else labels.get(zone_id, _text(zone_id))
+def _trips(trips: pd.DataFrame, names: Names, *, most: int) -> list[dict[str, object]]:
+    """The strongest in words."""
+    top = _strongest(trips, most)
+    columns = (top[key] for key in _FLOW_KEYS)
+    return [
+        {
+            "origin": names.place(origin),
+            "destination": names.place(destination),
+            "day_part": names.day_part(part),
+            "trips": trips,
+        }
+        for origin, destination, part, trips in zip(*columns, estimates(top), strict=True)
+    ]
 
 
-def _catchment(areas: pd.DataFrame, *, day: date, labels: Mapping[str, str]) -> dict[str, object]:
-    visitors = _measure(_of_day(areas, day), "visitors", keys=("zone_id", "home_area"))
-    top = _strongest(visitors)
-    columns = zip(top["zone_id"], top["home_area"], _estimates(top), strict=True)
+def _catchment(visitors: pd.DataFrame, names: Names) -> dict[str, object]:
     return {
-        "lines": [
-            {
-                "zone": _place(zone_id, labels),
-                "area": HOME_AREAS.get(area, _text(area)),
-                "is_code": area not in HOME_AREAS,
-                "visitors": estimate,
-            }
-            for zone_id, area, estimate in columns
-        ],
+        "lines": _homes(visitors, names, most=LISTED),
         "counts": _state_counts(visitors),
     }
+
+
+def _homes(visitors: pd.DataFrame, names: Names, *, most: int) -> list[dict[str, object]]:
+    """Where most visitors live, in words."""
+    top = _strongest(visitors, most)
+    columns = zip(top["zone_id"], top["home_area"], estimates(top), strict=True)
+    return [
+        {
+            "zone": names.place(zone_id),
+            "area": names.area(area),
+            "is_code": area not in HOME_AREAS,
+            "visitors": estimate,
+        }
+        for zone_id, area, estimate in columns
+    ]
 
 
 # --- privacy --------------------------------------------------------------------------------
 
 
 def _privacy(
-    releases: pd.DataFrame, *, day: date, epsilon_by_delta: Mapping[float, float], rho_cap: float
+    releases: pd.DataFrame,
+    names: Names,
+    *,
+    day: date,
+    epsilon_by_delta: Mapping[float, float],
+    rho_cap: float,
 ) -> dict[str, object]:
     """The ledger of the day against its cap, and what it adds up to over days."""
-    monthly = _ledger(releases[releases["product"] == MONTHLY]) if not releases.empty else []
-    of_day = _of_day(releases, day)
-    daily = _ledger(of_day[of_day["product"] != MONTHLY]) if not of_day.empty else []
+    monthly = _ledger(releases[releases["product"] == MONTHLY], names) if not releases.empty else []
+    own = of_day(releases, day)
+    daily = _ledger(own[own["product"] != MONTHLY], names) if not own.empty else []
     spent = math.fsum(line["rho"] for line in daily)
     month = math.fsum(line["rho"] for line in monthly)
     strictest = min(epsilon_by_delta, default=1e-9)
@@ -847,8 +646,8 @@ def _privacy(
         "week": f"{epsilon(7 * rho_cap, delta=strictest):.1f}",
         "thirty_days": f"{epsilon(30 * rho_cap + month, delta=strictest):.0f}",
         "versions": [
-            {name: _text(value) for name, value in line.items()}
-            for line in (of_day if not of_day.empty else pd.DataFrame())
+            {name: text_of(value) for name, value in line.items()}
+            for line in (own if not own.empty else pd.DataFrame())
             .reindex(columns=["release_id", "method_version", "code_version", "mechanism"])
             .drop_duplicates()
             .to_dict("records")
@@ -867,7 +666,9 @@ def _attacks(attacks: Sequence[Attack]) -> dict[str, object]:
     }
 
 
-def _participation(cells: pd.DataFrame, *, min_devices: int) -> dict[str, object]:
+def _participation(
+    cells: pd.DataFrame, *, min_devices: int, language: Language
+) -> dict[str, object]:
     """Who takes part this month, by brand and by area, each number in subscribers."""
     if cells.empty:
         return {"total": "", "brands": [], "areas": [], "hidden": 0}
@@ -875,19 +676,19 @@ def _participation(cells: pd.DataFrame, *, min_devices: int) -> dict[str, object
     margin = Z_95 * math.sqrt(float((by_area["sigma"] ** 2).sum()))
     total = float(by_area["noisy_devices"].sum())
     areas = [
-        {"area": row.keys["area"], "participants": f"{row.noisy_devices:,.0f}"}
+        {"area": row.keys["area"], "participants": language.number(row.noisy_devices)}
         for row in by_area.sort_values("noisy_devices", ascending=False).itertuples()
         if _is_shown(row.noisy_devices, row.sigma, min_devices=min_devices)
     ]
     return {
-        "total": f"{max(total, 0):,.0f} ± {margin:,.0f}",
-        "brands": _brands(cells[cells["measure"] == BRAND_SUBSCRIBERS.name], min_devices),
+        "total": f"{language.number(max(total, 0))} ± {language.number(margin)}",
+        "brands": _brands(cells[cells["measure"] == BRAND_SUBSCRIBERS.name], min_devices, language),
         "areas": areas,
         "hidden": len(by_area) - len(areas),
     }
 
 
-def _brands(cells: pd.DataFrame, min_devices: int) -> list[dict[str, str]]:
+def _brands(cells: pd.DataFrame, min_devices: int, language: Language) -> list[dict[str, str]]:
     """The share of each brand's subscribers that takes part, where both counts may be told."""
     counts: dict[str, dict[str, tuple[float, float]]] = {}
     for row in cells.itertuples():
@@ -896,58 +697,59 @@ def _brands(cells: pd.DataFrame, min_devices: int) -> list[dict[str, str]]:
     return [
         {
             "brand": brand,
-            "share": _share(*(by_state[one] for one in SUBSCRIBER_STATES), min_devices=min_devices),
+            "share": _share(
+                *(by_state[one] for one in SUBSCRIBER_STATES),
+                min_devices=min_devices,
+                language=language,
+            ),
         }
         for brand, by_state in sorted(counts.items())
     ]
 
 
-def _share(yes: tuple[float, float], no: tuple[float, float], *, min_devices: int) -> str:
+def _share(
+    yes: tuple[float, float],
+    no: tuple[float, float],
+    *,
+    min_devices: int,
+    language: Language,
+) -> str:
     """yes / (yes + no) in per cent with its 95 % margin (delta method), or that it is hidden."""
     if not all(_is_shown(*one, min_devices=min_devices) for one in (yes, no)):
-        return SUPPRESSED
+        return language.word(SUPPRESSED)
     (taking, sigma), (left, _) = yes, no
     everybody = taking + left
     margin = Z_95 * sigma * math.hypot(taking, left) / everybody**2
-    return f"{100 * taking / everybody:.1f} % ± {100 * margin:.1f}"
+    share = language.number(100 * taking / everybody, digits=1)
+    return f"{share} % ± {language.number(100 * margin, digits=1)}"
 
 
 def _is_shown(devices: float, sigma: float, *, min_devices: int) -> bool:
     return devices >= threshold(sigma, min_devices=min_devices)
 
 
-def _ledger(releases: pd.DataFrame) -> list[dict[str, Any]]:
+def _ledger(releases: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     lines = []
     for row in releases.to_dict("records"):
-        code = f"{_text(row['product'])}.{_text(row['measure'])}"
+        code = f"{text_of(row['product'])}.{text_of(row['measure'])}"
         lines.append(
             {
-                "name": MEASURE_NAMES.get(code, code),
+                "name": names.measure(code),
                 "code": code,
                 "rho": _float(row["rho"]),
                 "rho_text": f"{_float(row['rho']):.4g}",
                 "sigma": _or_dash(f"{_float(row['sigma']):.3g}"),
                 "l0": _or_dash(f"{_float(row['l0']):g}"),
-                "suppressed": _of_rows(_count(row["suppressed"]), _count(row["rows"])),
+                "suppressed": _count(row["suppressed"]),
+                "rows": _count(row["rows"]),
             }
         )
     return lines
 
 
-def _of_rows(suppressed: int | None, rows: int | None) -> str:
-    """How many of all rows, and their share.
-
-    >>> _of_rows(118, 624)
-    '118 of 624 (19%)'
-    """
-    if suppressed is None or not rows:
-        return "–"
-    return f"{suppressed:,} of {rows:,} ({100 * suppressed / rows:.0f}%)"
-
-
 def _float(value: object) -> float:
     """A float of whatever number a table holds; NaN for null."""
-    return float(_numbers(pd.Series([value], dtype=object)).iloc[0])
+    return float(numbers(pd.Series([value], dtype=object)).iloc[0])
 
 
 def _count(value: object) -> int | None:
@@ -959,7 +761,52 @@ def _or_dash(text: str) -> str:
     return "–" if text == "nan" else text
 
 
-def _run(run: Mapping[str, object], rejected: pd.DataFrame, *, timezone: str) -> dict[str, object]:
+# --- consent, rewards, quality, the run -----------------------------------------------------
+
+
+def _consent(certificates: Sequence[Certificate], language: Language) -> dict[str, object]:
+    """What the newest certificate of the day says, without small counts."""
+    if not certificates:
+        return {}
+    newest = max(certificates, key=lambda one: one.number)
+    wait = newest.longest_wait_h
+    return {
+        "number": newest.number,
+        "opt_outs": _rows(newest.opt_outs, True, language),
+        "all_in_time": newest.opt_outs == newest.opt_outs_in_time,
+        "longest_wait": "" if wait is None else language.number(wait, digits=1),
+        "left_out": _rows(sum(newest.left_out.values()), True, language),
+        "seen": _rows(newest.subscribers_seen, True, language),
+    }
+
+
+def _rewards(month: Mapping[str, object], language: Language) -> dict[str, object]:
+    """The last month that is closed; amounts only of as many people as may be told."""
+    if not month:
+        return {}
+    subscribers = _count(month["subscribers"]) or 0
+    cents = _count(month["paid"]) or 0
+    closed: date = month["month"]  # type: ignore[assignment]
+    return {
+        "month": f"{closed:%Y-%m}",
+        "subscribers": _rows(subscribers, True, language),
+        "days": _rows(_count(month["days_taken_part"]) or 0, True, language),
+        "paid": f"{language.number(cents / 100, digits=2)} {text_of(month['currency'])}"
+        if subscribers >= SMALL_COUNT
+        else "",
+    }
+
+
+def _quality(found: pd.DataFrame) -> dict[str, int]:
+    """How many expectations there were, and how many were not met."""
+    if found.empty:
+        return {"expectations": 0, "unmet": 0}
+    return {"expectations": len(found), "unmet": int((~found["success"].astype(bool)).sum())}
+
+
+def _run(
+    run: Mapping[str, object], rejected: pd.DataFrame, *, timezone: str, language: Language
+) -> dict[str, object]:
     """The run in words. Where one count is too small to tell, the others are rounded to tens:
     rows in is their sum, so a subtraction would give the small one away."""
     parts = ("rows_in", "other_day", "rejected", "not_taking_part", "accepted")
@@ -967,33 +814,33 @@ def _run(run: Mapping[str, object], rejected: pd.DataFrame, *, timezone: str) ->
     reasons: dict[str, int | None] = {}
     if not rejected.empty:
         columns = zip(rejected["reason"], rejected["rows"], strict=True)
-        reasons = {_text(reason): _count(rows) for reason, rows in columns}
+        reasons = {text_of(reason): _count(rows) for reason, rows in columns}
     small = any(
         count is not None and 0 < count < SMALL_COUNT
         for count in [*counts.values(), *reasons.values()]
     )
     started, ended = (_instant(run.get(name), timezone) for name in ("started_at", "ended_at"))
     return {
-        "run_id": _text(run.get("run_id")),
-        "outcome": _text(run.get("outcome")) or "not known",
-        "started": f"{started:%d %B %Y, %H:%M}" if started else "not known",
-        "ended": f"{ended:%d %B %Y, %H:%M}" if ended else "not known",
+        "run_id": text_of(run.get("run_id")),
+        "outcome": language.word(text_of(run.get("outcome")) or "not known"),
+        "started": language.instant(started) if started else language.word("not known"),
+        "ended": language.instant(ended) if ended else language.word("not known"),
         "minutes": f"{(ended - started).total_seconds() / 60:.0f}" if started and ended else "",
         "rounded": small,
-        "counts": {part: _rows(count, rounded=small) for part, count in counts.items()},
+        "counts": {part: _rows(counts[part], small, language) for part in parts},
         "reasons": [
-            (REASONS.get(reason, reason), _rows(count, rounded=small))
+            (language.word(REASONS.get(reason, reason)), _rows(count, small, language))
             for reason, count in sorted(reasons.items(), key=lambda item: -(item[1] or 0))
         ],
     }
 
 
-def _rows(count: int | None, *, rounded: bool) -> str:
+def _rows(count: int | None, rounded: bool, language: Language) -> str:
     if count is None:
-        return "not known"
+        return language.word("not known")
     if 0 < count < SMALL_COUNT:
-        return f"fewer than {SMALL_COUNT}"
-    return f"{round(count, -1):,}" if rounded else f"{count:,}"
+        return f"{language.word('fewer than')} {SMALL_COUNT}"
+    return language.number(round(count, -1) if rounded else count)
 
 
 def _instant(value: object, timezone: str) -> pd.Timestamp | None:

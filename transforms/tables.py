@@ -716,9 +716,12 @@ def _product(
     measures: Mapping[str, str],
     *,
     derived: Mapping[str, str] | None = None,
-    partitioned_by: str = "day",
+    about: tuple[Column, ...] = (),
 ) -> Product:
-    columns = list(key)
+    """A table that is partitioned by the first column of its key, a date; columns `about` a row are
+    neither key nor measure.
+    """
+    columns = [*key, *about]
     for measure, meaning in {**measures, **(derived or {})}.items():
         columns += [
             Column(measure, _double, f"{meaning}; null: suppressed or no data", True),
@@ -745,7 +748,7 @@ def _product(
         doc,
         tuple(columns),
         key=tuple(column.name for column in key),
-        partitioned_by=(partitioned_by,),
+        partitioned_by=(key[0].name,),
         checks={
             **ordered,
             "status_known": _one_of("status", STATUSES),
@@ -810,11 +813,39 @@ ZONE_POPULARITY = _product(
         Column("hour", T.IntegerType(), "local hour, 0 to 23"),
     ),
     {"popularity": "share of the zone's busiest weekday and hour, 0 to 100"},
-    partitioned_by="week",
+)
+ZONE_COMPARISON = _product(
+    "zone_comparison",
+    "A zone's day beside its passers-by, the same weekday a week before, and the other zones.",
+    (_day(), _zone),
+    {
+        "capture_rate": "visitors in percent of visitors and passers-by",
+        "week_before_index": "visitors in percent of those of the same weekday a week before",
+        "city_index": "visitors in percent of the mean of all zones whose visitors are published",
+        "rank": "place by visitors among the zones whose visitors are published, 1 has most",
+        "busiest_hour": "local hour with most visitors; its interval: hours that may have been it",
+    },
+)
+_days_counted = Column("days", T.IntegerType(), "days of it that are counted: published, with data")
+ZONE_WEEKS = _product(
+    "zone_weeks",
+    "Visits of a calendar week, as far as its days are published.",
+    (Column("week", _date, "Monday of the week"), _zone),
+    {"visits": "visits of the days that are counted"},
+    about=(_days_counted,),
+)
+ZONE_MONTHS = _product(
+    "zone_months",
+    "Visits of a calendar month, as far as its days are published.",
+    (Column("month", _date, "first of the month"), _zone),
+    {"visits": "visits of the days that are counted"},
+    about=(_days_counted,),
 )
 
 NIGHTLY_PRODUCTS = (ZONE_HOURS, ZONE_DAYS, ZONE_DWELL, ZONE_FLOWS, ZONE_CATCHMENT)
-PUBLISHED_PRODUCTS = (*NIGHTLY_PRODUCTS, ZONE_POPULARITY)
+ROLLED_UP_PRODUCTS = (ZONE_COMPARISON, ZONE_WEEKS, ZONE_MONTHS, ZONE_POPULARITY)
+"""Made of what nightly products say of several days or zones."""
+PUBLISHED_PRODUCTS = (*NIGHTLY_PRODUCTS, *ROLLED_UP_PRODUCTS)
 
 # --- what a buyer gets beside the rows of published tables -----------------------------------
 

@@ -60,7 +60,7 @@ def reads_of_release(night: Night, release_id: str) -> Reads:
     derived = pd.concat(
         one
         for product in NIGHTLY_PRODUCTS
-        for one in _cells_of_gold(night, product, release.tables[product.table])
+        for one in _cells_of_gold(night, product, release.parts[product.table].rows)
     )
     stored = noisy.drop_duplicates("cell").merge(derived, on="cell", suffixes=("", "_derived"))
     reads = [noisy]
