@@ -12,6 +12,7 @@ SUBSCRIBERS ?= 20000
 CENTRES     ?= 26
 DAYS        ?= 1
 SEED        ?= 7
+GEOGRAPHY   ?= conf/demo_geography.toml
 SEEDS       ?= 200
 PUBLISHED   ?= demo/published
 RESTRICTED  ?= demo/restricted
@@ -34,9 +35,9 @@ $(READY): requirements.txt setup.py conf/jars.txt .ci/setup .ci/archive_classes.
 demo: ATTACK := 1
 demo: $(READY) world night ## A demo world and one whole night over it, from nothing: SUBSCRIBERS=20000 DAY=yesterday
 
-world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=yesterday SEED=7
+world: $(READY) ## Make the demo world: SUBSCRIBERS=20000 CENTRES=26 DAYS=1 DAY=yesterday SEED=7 GEOGRAPHY=FILE
 	@$(BIN)/python -m jobs.make_world --out demo --subscribers $(SUBSCRIBERS) --centres $(CENTRES) \
-		--days $(DAYS) --last-day $(DAY) --seed $(SEED)
+		--days $(DAYS) --last-day $(DAY) --seed $(SEED) --geography $(GEOGRAPHY)
 
 night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 (or FROM= TO=) CONF=conf/demo.toml RESTATE=1 ATTACK=1 DRY=1
 	@$(BIN)/python -m jobs.run_night --conf $(CONF) $(if $(FROM),--from $(FROM) --to $(or $(TO),$(DAY)),--day $(DAY)) \

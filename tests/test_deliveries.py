@@ -314,8 +314,16 @@ def test_flows_are_those_between_own_zones_and_elsewhere(site: Site) -> None:
 @slow
 def test_popular_times_are_not_delivered_without_a_licence_for_all_their_days(site: Site) -> None:
     assert len(site.rows("northern", ZONE_POPULARITY)) == 2
-    shorter = BUYERS.replace("first_day = 2026-01-01", "first_day = 2026-11-20")
-    assert site.deliver(SUNDAY, shorter.replace("[northern]", "[newcomer]")) == 0
+    newcomer = """
+        [newcomer]
+        name = "Newcomer"
+        products = ["zone_days", "zone_popularity"]
+        centres = ["north"]
+        first_day = 2026-11-20
+        last_day = 2027-12-31
+        ends = 2027-12-31
+    """
+    assert site.deliver(SUNDAY, newcomer) == 0
     assert {row["day"] for row in site.rows("newcomer", ZONE_DAYS)} == {SATURDAY, SUNDAY}
     assert not (site.root / "deliveries/newcomer/gold/zone_popularity").exists()
 
@@ -408,6 +416,14 @@ def test_what_was_not_published_is_not_delivered(
 
 @slow
 def test_a_name_that_no_zone_has_is_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    odd = BUYERS.replace('centres = ["north"]', 'centres = ["north", "atlantis"]')
-    assert site.deliver(SUNDAY, odd.replace("[northern]", "[hopeful]")) == 0
+    hopeful = """
+        [hopeful]
+        name = "Hopeful"
+        products = ["zone_days"]
+        centres = ["north", "atlantis"]
+        first_day = 2026-11-20
+        last_day = 2027-12-31
+        ends = 2027-12-31
+    """
+    assert site.deliver(SUNDAY, hopeful) == 0
     assert "hopeful: no zone or centre is called 'atlantis'" in capsys.readouterr().out

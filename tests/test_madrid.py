@@ -192,6 +192,7 @@ def test_places_stays_and_sums_in_volume_are_those_of_the_oracle(
 # --- the older layout -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_older_layout_is_read_whole(older: Ran, older_exact: Exact) -> None:
     assert older.exit_code == 0
     expected = recounted(older.madrid)
@@ -200,6 +201,7 @@ def test_the_older_layout_is_read_whole(older: Ran, older_exact: Exact) -> None:
     assert expected["not_a_subscriber"] + expected["accepted"] == 3_698
 
 
+@pytest.mark.long
 def test_a_cell_without_a_range_gets_that_of_its_type(older: Ran) -> None:
     network = older.madrid.sample.rows("mno_network", older.madrid.sample.day)
     both = stored(older.night, REFERENCE_CELLS).merge(network, on="cell_id")
@@ -213,6 +215,7 @@ def test_a_cell_without_a_range_gets_that_of_its_type(older: Ran) -> None:
     }
 
 
+@pytest.mark.long
 def test_places_stays_and_sums_of_the_older_layout_are_those_of_the_oracle(
     older: Ran, older_exact: Exact
 ) -> None:

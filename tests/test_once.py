@@ -16,14 +16,16 @@ from jobs.run_night import run_night
 from jobs.runtime import RESTATE, run_job
 from jobs.store import Store
 from tests.small_world import landing_of_small_world
+from transforms.disclosure import Release
 from transforms.tables import (
     MEASURES,
-    NIGHTLY_PRODUCTS,
     NOISY_CELLS,
+    PUBLISHED_PRODUCTS,
     RELEASES,
     RUNS,
     VISITS,
     ZONE_HOURS,
+    ZONE_WEEKS,
     Table,
 )
 
@@ -95,18 +97,22 @@ def site(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(root)
 
 
-def test_a_night_cut_short_after_its_noise_is_finished_from_it(
+def test_a_night_cut_short_amid_publishing_is_finished_from_its_noise(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as broken:
 
-        def no_disk(*_: object) -> None:
-            raise OSError("no space left")
+        def no_disk(store: Store, release: Release) -> None:
+            if ZONE_WEEKS.table in release.parts:
+                raise OSError("no space left")
+            publish(store, release)
 
+        publish = Store.publish
         broken.setattr(Store, "publish", no_disk)
         assert site.run() == 1
     drawn, visits = site.noise(FIRST), site.versions(VISITS)
-    assert not (site.root / "published").exists()
+    hours = site.versions(ZONE_HOURS.table)
+    assert not (site.root / "published" / ZONE_WEEKS.table.path).exists()
     assert site.table(RELEASES)["rows"].isna().any(), "it stands open"
 
     capsys.readouterr()
@@ -120,8 +126,9 @@ def test_a_night_cut_short_after_its_noise_is_finished_from_it(
     assert site.noise(FIRST) == drawn
     assert site.spent() == {FIRST: pytest.approx(0.05)}
     assert site.versions(VISITS) == visits, "no event was read again"
+    assert site.versions(ZONE_HOURS.table) == hours, "nothing is published twice"
     assert site.table(RUNS)["outcome"].tolist().count("published") == 1
-    for product in NIGHTLY_PRODUCTS:
+    for product in PUBLISHED_PRODUCTS:
         assert set(site.table(product.table)["release_id"]) == {FIRST}
 
 
@@ -151,7 +158,7 @@ def test_a_restatement_supersedes_and_the_first_release_can_still_be_read(site: 
     ledger = site.table(RELEASES).set_index("release_id")
     assert set(ledger.loc[SECOND, "supersedes"]) == {FIRST}
     assert site.noise(FIRST) != site.noise(SECOND)
-    for product in NIGHTLY_PRODUCTS:
+    for product in PUBLISHED_PRODUCTS:
         assert set(site.table(product.table)["release_id"]) == {SECOND}
     as_published_first = site.table(ZONE_HOURS.table, version)
     assert set(as_published_first["release_id"]) == {FIRST}

@@ -86,7 +86,7 @@ class Atlas:
             return []
         most = max(shown.values())
         middle = self._middles.get(zone_id)
-        window = _around([*(self._ground[area] for area in shown), *([middle] if middle else [])])
+        window = _around([*(self._ground[area] for area in shown), *self._middles.values()])
         rows = self._areas({area for area in self._ground if area not in shown}, window, fill=HATCH)
         rows += [
             _shape(self._ground[area], fill=colour(value / most if most > 0 else 0.0))
