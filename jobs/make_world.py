@@ -94,14 +94,16 @@ def scenarios_of(path: Path) -> dict[str, Scenario]:
 def _parsed(path: Path, *, option: str) -> tuple[dict[str, Any], str]:
     try:
         content = path.read_bytes()
-    except OSError as error:
+        parsed = tomllib.loads(content.decode())
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise Misused(
             option,
-            found=f"{path} ({error.strerror})",
+            found=f"{path} ({why})",
             expected="a readable TOML file",
             consequence="no world was written",
         ) from error
-    return tomllib.loads(content.decode()), hashlib.sha256(content).hexdigest()
+    return parsed, hashlib.sha256(content).hexdigest()
 
 
 def _options(arguments: argparse.Namespace, facts: dict[str, Any]) -> WorldOptions:

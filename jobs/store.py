@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -45,7 +45,9 @@ Where = Mapping[str, date | str | tuple[date, ...]]
 _ANEW = ".anew"
 
 MANY_FILES = 50
-"""Of a table that is not partitioned, after which they are put together."""
+"""Of a table that is not partitioned, from which on they are put together."""
+OLDER_VERSIONS = timedelta(days=7)
+"""How long a compacted table can be read as it was."""
 
 
 def _write_csv(frame: DataFrame, folder: str) -> None:
@@ -203,17 +205,21 @@ class Store:
         self._create(table)
         with _named_rules(table):
             _writer(table, frame, once=once).mode("append").save(self.path(table))
-        self._compact(table)
+        self.compact(table)
 
-    def _compact(self, table: Table) -> None:
+    def compact(self, table: Table) -> None:
         """Puts together what came few rows at a time: to open a file takes longer than to read it.
 
-        What that replaces goes with a later call, once Delta's week for older versions is over.
+        Done once there are `MANY_FILES` of a table that is not partitioned. The files of versions
+        of more than a week ago go.
         """
-        if not table.partitioned_by and self._number_of_files(table) >= MANY_FILES:
-            delta = DeltaTable.forPath(self.spark, self.path(table))
-            delta.optimize().executeCompaction()
-            delta.vacuum()
+        self._must_be_restricted(table)
+        if table.partitioned_by or self._number_of_files(table) < MANY_FILES:
+            return
+        DeltaTable.forPath(self.spark, self.path(table)).optimize().executeCompaction()
+        now = max(file.modified_at for file in self._files(self.path(table)))
+        stale = self.stale_files(table)
+        self._remove(file for file in stale if file.modified_at < now - OLDER_VERSIONS)
 
     def merge(self, table: Table, frame: DataFrame) -> None:
         """Rows of `frame` replace those with the same key and join the others, in one commit.

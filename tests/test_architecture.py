@@ -276,6 +276,7 @@ WRITES: dict[str, Callable[[Store, Table, Any], None]] = {
         table, frame, on=("day",)
     ),
     "forget": lambda store, table, frame: store.forget([table]),
+    "compact": lambda store, table, frame: store.compact(table),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -159,6 +160,14 @@ def test_what_comes_few_rows_at_a_time_is_put_together(
         store.append(RUNS, frame, once=name)
     assert sorted(row.run_id for row in store.read(RUNS).collect()) == ["a", "b", "c", "d"]
     assert len(store.read(RUNS).inputFiles()) == 2
+    folder = Path(store.path(RUNS))
+    assert len(list(folder.glob("*.parquet"))) == 5, "older versions can be read for a week"
+    old = (NOON - timedelta(days=8)).timestamp()
+    for file in folder.glob("*.parquet"):
+        os.utime(file, (old, old))
+    run = ("e", SATURDAY, NOON, None, "running", *[None] * 6)
+    store.append(RUNS, local_frame(store.spark, [run], RUNS.schema))
+    assert len(list(folder.glob("*.parquet"))) == 3 == store.read(RUNS).count() - 2
 
 
 def test_only_tables_with_a_row_are_filled(store: Store) -> None:

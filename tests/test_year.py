@@ -15,9 +15,11 @@ from tests.bench import DAY
 from transforms.certificates import Certificate, faults
 from transforms.tables import (
     CONSENT_CERTIFICATES,
+    CONSENT_DECISIONS,
     NOISY_CELLS,
     RELEASES,
     VISITS,
+    ZONE_MONTHS,
     ZONE_POPULARITY,
 )
 
@@ -116,3 +118,21 @@ def test_a_ratio_is_of_each_pair() -> None:
         "last_seconds": 100.0,
         "ratio": 1.0,
     }
+
+
+def test_decisions_are_known_since_the_first_night_and_faulty_ones_went() -> None:
+    now = datetime(2026, 11, 22, 3)
+    rows = [
+        {"decision_id": name, "first_seen_at": now, "fault": fault}
+        for name, fault in (("sound", None), ("faulty", "unverified"))
+    ]
+    [night] = of_nights(CONSENT_DECISIONS, rows)
+    first = now - timedelta(days=364)
+    assert night == [{"decision_id": "sound", "first_seen_at": first, "fault": None}]
+
+
+def test_visits_of_months_are_of_every_month_once() -> None:
+    row = {"month": DAY.replace(day=1), "zone_id": "alexa", "visits": 1.0}
+    months = [night[0]["month"] for night in of_nights(ZONE_MONTHS.table, [row])]
+    assert len(months) == len(set(months)) == 11
+    assert {month.day for month in months} == {1}

@@ -34,16 +34,15 @@ from transforms.certificates import Certificate
 from transforms.settings import KEPT, Settings
 from transforms.tables import (
     CONSENT_CERTIFICATES,
+    CONSENT_DECISIONS,
     NOISY_CELLS,
     PARTICIPANTS,
     RELEASES,
     TABLES,
-    ZONE_POPULARITY,
     Table,
 )
 
-WEEK = 7
-LEFT_AS_THEY_ARE = {"consent.decisions", "consent.periods"}
+LEFT_AS_THEY_ARE = {"consent.periods"}
 """Of people, who are the same every night."""
 
 
@@ -104,6 +103,8 @@ def age(folder: Path, *, nights: int) -> None:
                 spark.sql(f"{here} ADD CONSTRAINT {name} CHECK ({rule})")
             if not table.is_about_people:
                 DeltaTable(store.path(table)).create_checkpoint()
+            if table.root == "restricted":
+                store.compact(table)
         store.forget(table for table in TABLES if table.is_about_people)
     finally:
         spark.stop()
@@ -116,13 +117,19 @@ def commits(table: Table, rows: pa.Table, *, settings: Settings, nights: int) ->
     if table.name in LEFT_AS_THEY_ARE:
         yield rows
         return
+    if table == CONSENT_DECISIONS:  # known since the first of the nights; faulty ones went by age
+        sound = rows.filter(pc.is_null(rows["fault"]))
+        at = sound.schema.get_field_index("first_seen_at")
+        since = shifted(sound.select(["first_seen_at"]), days=nights - 1)
+        yield sound.set_column(at, sound.schema.field(at), since["first_seen_at"])
+        return
     if not rows.num_rows:
         return
     limit = settings.retention.get(table.name, KEPT)
     back = nights - 1 if limit == KEPT else min(nights, int(limit)) - 1
     before: Certificate | None = None
     for days in range(back, 0, -1):
-        if table == ZONE_POPULARITY.table and days % WEEK:
+        if not _is_due(table, DAY - timedelta(days=days)):
             continue
         moved = shifted(rows, days=days)
         if table == CONSENT_CERTIFICATES:
@@ -132,12 +139,21 @@ def commits(table: Table, rows: pa.Table, *, settings: Settings, nights: int) ->
         yield moved
 
 
+def _is_due(table: Table, day: date) -> bool:
+    """Whether a table gets a partition on the day; one of a week or a month, once in each."""
+    if table.partitioned_by == ("week",):
+        return day.weekday() == DAY.weekday()
+    return table.partitioned_by != ("month",) or day.day == DAY.day
+
+
 def shifted(rows: pa.Table, *, days: int) -> pa.Table:
     """The rows as they would be of `days` before."""
     earlier = DAY - timedelta(days=days)
     columns = {
         name: _earlier(rows[name].combine_chunks(), name, earlier) for name in rows.schema.names
     }
+    if "month" in columns:
+        columns["month"] = pa.array([earlier.replace(day=1)] * len(rows), rows["month"].type)
     if "product" in columns and "day" in columns:  # participants are of a month, by its first day
         is_monthly = pc.equal(columns["product"], PARTICIPANTS.product)
         columns["day"] = pc.if_else(is_monthly, earlier.replace(day=1), columns["day"])
