@@ -242,18 +242,19 @@ def rolled_up_release(night: Night, entry: Entry) -> disclosure.Release:
     first, last = min(since for since, _ in spans), max(until for _, until in spans)
     days = [day for day in entries if first <= day <= last]
     noise = releases.noisy_cells(night, *(entries[day].release_id for day in days))
-    zone_days, zone_hours = (
+    told, zone_hours = (
         night.store.read(product.table).where(F.col("day").isin(*days))
         for product in (ZONE_DAYS, ZONE_HOURS)
     )
-    by_day = extrapolation.by_cell(noise, product=ZONE_DAYS)
+    zone_days = _settled(told)
+    by_day = _settled(extrapolation.by_cell(noise, product=ZONE_DAYS))
     min_devices = night.settings.privacy.min_devices
     rows = {
         ZONE_COMPARISON: comparison.comparisons(
             zone_days,
             zone_hours,
             of=follows[ZONE_COMPARISON],
-            zones=night.of_day(REFERENCE_ZONES).count(),
+            zones=len(stored_zones(night)),
             timezone=night.settings.timezone,
         ),
         ZONE_WEEKS: periods.visits_of(zone_days, by_day, each="week", min_devices=min_devices),

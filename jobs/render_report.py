@@ -26,15 +26,14 @@ def render_report(night: Night) -> Path:
     """Writes the report of the night in every language, and the statement it links to; returns the
     path of the English one.
     """
-    day = night.day.date
-    if night.of_day(tables.ZONE_HOURS.table).isEmpty():
+    day, found = night.day.date, _read(night)
+    if found.zone_hours.empty:
         raise Failed(
             f"report of {day}",
             found="nothing published",
             expected="a published night",
             consequence="no report was written",
         )
-    found = _read(night)
     privacy = night.settings.privacy
     spent = float(found.releases["rho"].sum())
     for language in LANGUAGES:

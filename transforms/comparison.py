@@ -38,13 +38,14 @@ def comparisons(
     zones' numbers at once, 95 times of 100, those whose interval lies wholly above are above.
     """
     visitors = _Estimate("visitors")
-    own = days.where(F.col("day").isin(*of))
+    is_own = F.col("day").isin(*of)
+    own = days.where(is_own)
     before = visitors.renamed(days, "before").withColumn("day", F.date_add("day", WEEK.days))
     told = (
         own.join(before, on=["day", "zone_id"], how="left")
         .join(F.broadcast(_means(own, visitors)), on="day", how="left")
         .join(_ranks(own, visitors, zones=zones), on=["day", "zone_id"], how="left")
-        .join(_busiest(hours, timezone=timezone), on=["day", "zone_id"], how="left")
+        .join(_busiest(hours.where(is_own), timezone=timezone), on=["day", "zone_id"], how="left")
     )
     measures = _in_percent(_ratio(visitors, _Estimate("passers_by"))) | {
         f"{index}{end}": 100 * value

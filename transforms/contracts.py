@@ -57,6 +57,9 @@ LIMITS = (
     "A measure that is null was not zero: `status` says why it is not shown.",
     "How many different people came in a week or a month can't be told from days: nobody is "
     "recognised from one day to the next, by design. Visits add up, visitors don't.",
+    "`rank` and `city_index` set a zone beside all that are measured, not only those of the "
+    "licence; none of them is named. Indices and rates have intervals as if their two numbers were "
+    "independent, which makes them rather too wide.",
     "Flows are those between the zones of the licence, and to and from `elsewhere`, which is any "
     "other place. Trips between a zone of the licence and another one that is measured are not in "
     "the delivery.",
