@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transforms import benchmark, pages
+from transforms import benchmark
 from transforms.benchmark import Benchmark, Figures
 
 README = Path(__file__).parents[1] / "README.md"
@@ -75,7 +75,7 @@ def test_what_was_never_published_has_no_figure() -> None:
 def test_what_is_kept_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     one = found(cells())
     texts = {benchmark.FILE: benchmark.to_json(one).decode()}
-    monkeypatch.setattr(pages, "source", texts.__getitem__)
+    monkeypatch.setattr(benchmark, "source", texts.__getitem__)
     assert benchmark.load() == one
 
 

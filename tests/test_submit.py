@@ -113,7 +113,7 @@ def test_the_zip_holds_the_packages_and_what_they_read(tmp_path: Path) -> None:
         expected = {
             str(path.relative_to(PROJECT))
             for path in (PROJECT / folder).rglob("*")
-            if path.suffix in (".py", ".j2", ".json")
+            if path.suffix in (".py", ".j2", ".json", ".po")
         }
         assert {
             name for name in names if name.startswith(f"{folder}/") and not name.endswith("/")
@@ -121,9 +121,10 @@ def test_the_zip_holds_the_packages_and_what_they_read(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"jobs", "transforms"}
     program = (
         f"import sys; sys.path.insert(0, {str(zipped)!r})\n"
-        "from transforms import benchmark, pages\n"
+        "from transforms import benchmark, language, pages\n"
         "assert 'footfall.zip' in pages.__file__, pages.__file__\n"
-        "pages.template('report.html.j2')\n"
+        "pages.template('report.html.j2', language.GERMAN)\n"
+        "assert language.GERMAN.word('Privacy') == 'Datenschutz'\n"
         "pages.template('statement.html.j2')\n"
         "benchmark.load()\n"
     )
