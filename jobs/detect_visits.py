@@ -252,20 +252,26 @@ def _examine_events(
     """Schema and gaps of the accepted subscriber-days, then the batch as a whole."""
     spans = [(row.first_us, row.last_us) for row in tally if row.outcome is None]
     first, last = (us / 1e6 for us in spans[0]) if spans else (None, None)
+    ratio = quality.volume_ratio(night, accounting.accepted)
     profile = (
         accounting.accepted,
         accounting.rejected_share,
-        quality.volume_ratio(night, accounting.accepted),
+        ratio,
         night.day.start.timestamp() - first if first else None,
         last - night.day.end.timestamp() if last else None,
         accounting.late_share,
     )
+    told = {
+        "accepted": few(accounting.accepted),
+        "rejected_share": f"{accounting.rejected_share:.3f}",
+        "late_share": f"{accounting.late_share:.3f}",
+    } | ({"volume_ratio": f"{ratio:.2f}"} if ratio is not None else {})
     frame = local_frame(night.spark, [profile], quality.PROFILE)
     gates = quality.profile_expectations(night.settings.quality)
     quality.record(
         night,
         quality.examined(accepted, quality.event_expectations(), subject="accepted events")
-        + quality.examined(frame, gates, subject="batch profile"),
+        + quality.examined(frame, gates, subject="batch profile", told=told),
     )
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from transforms.tables import KINDS, QUALITY, RUNS, VISITS, Table
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # it would call home
 
 if TYPE_CHECKING:
+    from great_expectations.core import ExpectationValidationResult
     from great_expectations.expectations import Expectation
 
 PROFILE = (
@@ -44,9 +45,15 @@ class Finding:
 
 
 def examined(
-    frame: DataFrame, expectations: Sequence[Expectation], *, subject: str
+    frame: DataFrame,
+    expectations: Sequence[Expectation],
+    *,
+    subject: str,
+    told: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """What Great Expectations finds on `frame`."""
+    """What Great Expectations finds on `frame`; `told` has the values of columns that may be told,
+    which are those of no single row.
+    """
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -68,16 +75,21 @@ def examined(
             column=result.expectation_config.kwargs.get("column"),
             critical=result.expectation_config.severity == "critical",
             success=bool(result.success),
-            observed=_observed(result.result),
+            observed=_observed(result, told or {}),
         )
         for result in results.results
     ]
 
 
-def _observed(result: dict[str, object]) -> str:
-    if "unexpected_percent" in result:
-        return f"{result['unexpected_percent'] or 0:.4g} % unexpected"
-    return str(result.get("observed_value", ""))
+def _observed(result: ExpectationValidationResult, told: Mapping[str, str]) -> str:
+    limits = result.expectation_config.kwargs
+    if value := told.get(limits.get("column", "")):
+        low, high = (limits.get(name) for name in ("min_value", "max_value"))
+        allowed = f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+        return f"{value}, allowed is {allowed}"
+    if "unexpected_percent" in result.result:
+        return f"{result.result['unexpected_percent'] or 0:.4g} % unexpected"
+    return str(result.result.get("observed_value", ""))
 
 
 def event_expectations() -> list[Expectation]:

@@ -439,7 +439,7 @@ EVENT_CASES = {
     ),
     "every file twice": (
         doubled(f"events/date={DAY}"),
-        [f"quality of batch profile on {DAY}", "rejected_share"],
+        [f"quality of batch profile on {DAY}", "rejected_share 0.", "allowed is 0 to 0.5 "],
     ),
     "other columns in the events": (
         renamed(f"events/date={DAY}", event_time="ts", cell_id="cgi"),
@@ -474,7 +474,11 @@ def test_a_night_that_can_not_be_counted_publishes_nothing(
 def test_a_night_below_quality_publishes_nothing_and_says_which_gate(
     running: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    says = [f"quality of batch profile on {DAY}", "rejected_share", "ops.quality"]
+    says = [
+        f"quality of batch profile on {DAY}",
+        ", allowed is 0 to 0.0001 (expect_column_values_to_be_between)",
+        "ops.quality",
+    ]
     gate = ["[quality]", "max_rejected_share = 0.0001"]
     no_night(running, capsys, code=FAILED, says=says, lines=gate)
     findings = running.rows(QUALITY)
