@@ -36,12 +36,13 @@ def render_report(night: Night) -> Path:
         )
     privacy = night.settings.privacy
     spent = float(found.releases["rho"].sum())
+    epsilons = budget.epsilons(spent, deltas=privacy.display_deltas)
     for language in LANGUAGES:
         page = report.night_report(
             found,
             day=day,
             timezone=night.settings.timezone,
-            epsilon_by_delta=budget.epsilons(spent, deltas=privacy.display_deltas),
+            epsilon_by_delta=epsilons,
             rho_cap=privacy.rho_cap,
             min_devices=privacy.min_devices,
             language=language,
@@ -52,9 +53,7 @@ def render_report(night: Night) -> Path:
 
 
 def report_path(night: Night, language: Language = ENGLISH) -> Path:
-    """Each report links to the other ones by these names."""
-    ending = "" if language == ENGLISH else f".{language.code}"
-    return Path(night.settings.paths.reports_folder) / f"{night.day.date}{ending}.html"
+    return Path(night.settings.paths.reports_folder) / report.file_name(night.day.date, language)
 
 
 def _read(night: Night) -> report.ReportTables:

@@ -27,8 +27,7 @@ def licensed(
     Of a flow both ends are the buyer's own, or `elsewhere`: the name of another zone, and that
     people go there, is not in the licence.
     """
-    (kept_by,) = product.table.partitioned_by
-    when = F.col(kept_by).isin(*dates)
+    when = F.col(product.kept_by).isin(*dates)
     own = [F.col(name).isin(*zone_ids) for name in product.zone_columns]
     if len(own) == 1:
         return rows.where(when & own[0])

@@ -54,13 +54,9 @@ class Estimate:
 MISSING: Final = Estimate(NO_DATA)
 
 
-def days_of(frame: pd.DataFrame) -> pd.Series:
-    return pd.to_datetime(frame["day"]).dt.date
-
-
-def of_day(frame: pd.DataFrame, day: date) -> pd.DataFrame:
+def of_day(frame: pd.DataFrame, day: date, *, by: str = "day") -> pd.DataFrame:
     """The day's rows; an empty frame stays empty whatever its columns."""
-    return frame[days_of(frame) == day] if not frame.empty else frame
+    return frame[pd.to_datetime(frame[by]).dt.date == day] if not frame.empty else frame
 
 
 def numbers(column: pd.Series) -> pd.Series:

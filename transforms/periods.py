@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from transforms.extrapolation import Z_95, deviations_below, passes_threshold, threshold
+from transforms.popularity import monday_of
 
 Period = Literal["week", "month"]
 
@@ -20,8 +21,7 @@ Period = Literal["week", "month"]
 def this_and_before(day: date, each: Period) -> tuple[date, date]:
     """The first days of the week or month of a day, and of the one before."""
     if each == "week":
-        monday = day - timedelta(days=day.weekday())
-        return monday, monday - timedelta(days=7)
+        return monday_of(day), monday_of(day) - timedelta(days=7)
     first = day.replace(day=1)
     return first, (first - timedelta(days=1)).replace(day=1)
 

@@ -149,8 +149,6 @@ class Names:
         return f"{self.language.word(name)}, {DAY_PARTS[name]}–{end} {hour}"
 
     def measure(self, code: str) -> str:
-        if code == MEDIAN_STAY:
-            return self.language.word("Median stay")
         return self.language.word(MEASURE_NAMES.get(code, code))
 
 
@@ -182,7 +180,7 @@ def night_report(
     return pages.template("report.html.j2", language).render(
         day=day,
         timezone=timezone,
-        other_languages=[one for one in LANGUAGES if one != language],
+        other_pages={one: file_name(day, one) for one in LANGUAGES if one != language},
         zones=zones,
         counts={state: sum(zone.status == state for zone in zones) for state in STATES},
         nothing_published=not _anything_published(tables, day),
@@ -217,6 +215,11 @@ def night_report(
         quality=_quality(tables.quality),
         run=_run(tables.run, of_day(tables.rejected, day), timezone=timezone, language=language),
     )
+
+
+def file_name(day: date, language: Language = ENGLISH) -> str:
+    """Each report links to the others by these names."""
+    return f"{day}{'' if language == ENGLISH else f'.{language.code}'}.html"
 
 
 # --- reading the frames ---------------------------------------------------------------------
@@ -471,7 +474,7 @@ def _periods(tables: ReportTables, zones: Sequence[Zone], *, day: date) -> dict[
     for name, frame in frames.items():
         firsts = this_and_before(day, name)
         for of_it, since in zip((name, f"{name}_before"), firsts, strict=True):
-            rows = frame[pd.to_datetime(frame[name]).dt.date == since] if len(frame) else frame
+            rows = of_day(frame, since, by=name)
             told[of_it] = by_zone(rows, "visits")
             days[of_it] = int(rows["days"].max()) if len(rows) else 0
     lines = [

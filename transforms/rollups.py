@@ -61,7 +61,6 @@ def release(
     """What follows from a release; of `rows` those of other days, weeks and months are left out."""
     parts = {}
     for product, dates in follows.items():
-        (kept_by,) = product.table.partitioned_by
-        own = rows[product].where(F.col(kept_by).isin(*dates))
+        own = rows[product].where(F.col(product.kept_by).isin(*dates))
         parts[product.table] = Part(own.transform(of_release, release_id, published_at), dates)
     return Release(release_id, published_at, parts)

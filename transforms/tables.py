@@ -695,6 +695,12 @@ class Product:
         return self.table.name.removeprefix("gold.")
 
     @property
+    def kept_by(self) -> str:
+        """The column by whose dates rows are replaced: day, week or month."""
+        (column,) = self.table.partitioned_by
+        return column
+
+    @property
     def zone_columns(self) -> tuple[str, ...]:
         """Columns that name a zone."""
         return tuple(name for name in self.table.key if name.endswith("zone_id"))

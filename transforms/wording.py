@@ -12,6 +12,7 @@ MEASURE_NAMES = {
     "zone_days.visitors": "Visitors of the day",
     "zone_days.passers_by": "Passers-by of the day",
     "zone_days.visits": "Visits of the day",
+    "zone_days.dwell_median_min": "Median stay",
     "zone_dwell.visitors": "Length of stay",
     "zone_flows.trips": "Trips between zones",
     "zone_catchment.visitors": "Where visitors live",
