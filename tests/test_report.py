@@ -14,9 +14,9 @@ import pytest
 import shapely
 
 from tests.reading import Reading, words
+from tests.test_certificates import FIRST
 from transforms import charts, estimates, language, pages, report
 from transforms.benchmark import Benchmark, Figures
-from transforms.certificates import Certificate
 from transforms.estimates import Estimate
 from transforms.language import ENGLISH, GERMAN, catalog
 from transforms.package_files import source
@@ -531,21 +531,15 @@ def test_who_takes_part_is_told_by_brand_and_area_where_enough_do() -> None:
     assert "Nothing is known of who takes part." in words(page())
 
 
-CERTIFICATE = Certificate(
+CERTIFICATE = replace(
+    FIRST,
     number=12,
     day=DAY,
-    release_id="release-7",
-    spends="",
-    consent_version=3,
-    decisions_received_until=None,
     subscribers_seen=20_431,
-    taking_part=18_000,
     left_out={"opted_out": 2_431},
-    recount=18_000,
     opt_outs=57,
     opt_outs_in_time=57,
     longest_wait_h=21.46,
-    issued_at=datetime(2026, 11, 22, 1, 30),
 )
 MONTH: Mapping[str, object] = {
     "month": date(2026, 10, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from jobs.runtime import PROJECT, load_settings
 from tests import year
 from tests.bench import DAY
+from tests.test_certificates import FIRST
 from transforms.certificates import Certificate, faults
 from transforms.tables import (
     CONSENT_CERTIFICATES,
@@ -76,20 +78,12 @@ def test_popular_times_are_of_weeks() -> None:
 
 @pytest.mark.parametrize("nights", [2, 5])
 def test_the_certificates_are_a_chain(nights: int) -> None:
-    link = Certificate(
-        number=1,
+    link = replace(
+        FIRST,
         day=DAY,
         release_id=RELEASE,
         spends="",
-        consent_version=3,
         decisions_received_until=None,
-        subscribers_seen=5,
-        taking_part=4,
-        left_out={"opted_out": 1},
-        recount=0,
-        opt_outs=0,
-        opt_outs_in_time=0,
-        longest_wait_h=None,
         issued_at=datetime(2026, 11, 22, 3),
     ).sealed(after=None)
     rows = pa.Table.from_pylist(
