@@ -1,7 +1,7 @@
 """One writer per warehouse: who holds it says so in a file below the restricted root.
 
-The file is rewritten every few seconds while its holder lives. It goes through Hadoop's file
-system API, like the tables themselves.
+The file is written anew every few seconds while its holder lives, and is whole at any moment. It
+goes through Hadoop's file system API, like the tables themselves.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
 from transforms.errors import Refused
@@ -100,9 +100,10 @@ def _take(file: _LeaseFile, mine: Holder) -> None:
 
 def _beat(file: _LeaseFile, mine: Holder, ended: threading.Event) -> None:
     while not ended.wait(BEAT_S):
-        if not _is_held(file, mine):
-            return
-        file.write(replace(mine, alive=_now().isoformat(timespec="seconds")))
+        with suppress(Py4JError):  # storage that fails now and then: the next one may come through
+            if not _is_held(file, mine):
+                return
+            file.write(replace(mine, alive=_now().isoformat(timespec="seconds")))
 
 
 def _is_held(file: _LeaseFile, mine: Holder) -> bool:
@@ -144,11 +145,14 @@ class _LeaseFile:
     def __init__(self, spark: SparkSession, path: str) -> None:
         jvm: Any = spark._jvm
         self.path = path
-        self._jvm = jvm
+        self._jvm, self._gateway = jvm, spark._sc._gateway
         self._hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-        system = self._hadoop_path.getFileSystem(spark._jsc.hadoopConfiguration())
-        # Without checksum files beside it, which could not be rewritten together with it.
-        self._system = system.getRawFileSystem() if system.getScheme() == "file" else system
+        conf = spark._jsc.hadoopConfiguration()
+        system = self._hadoop_path.getFileSystem(conf)
+        self._is_local = system.getScheme() == "file"
+        # Without checksum files beside it, which could not be put in place together with it.
+        self._system = system.getRawFileSystem() if self._is_local else system
+        self._context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(system.getUri(), conf)
 
     def create(self, holder: Holder) -> bool:
         """False when there is one already, or ours was taken away while it was being made.
@@ -161,7 +165,7 @@ class _LeaseFile:
             self._put(holder, overwrite=False)
         except Py4JJavaError as error:
             failure = str(error.java_exception)
-            if "AlreadyExists" in failure or "No such file" in failure:
+            if any(sign in failure for sign in ("AlreadyExists", "FileNotFound", "No such file")):
                 return False
             raise
         return True
@@ -170,14 +174,30 @@ class _LeaseFile:
         self._put(holder, overwrite=True)
 
     def _put(self, holder: Holder, *, overwrite: bool) -> None:
-        stream = self._system.create(self._hadoop_path, overwrite)
+        """Written beside it and then given its name: full storage or a kill leaves the old one."""
+        beside = self._hadoop_path.suffix(f".{holder.token}")
         try:
-            stream.write(json.dumps(asdict(holder)).encode())
-        finally:
-            stream.close()
+            stream = self._system.create(beside, True)
+            try:
+                stream.write(json.dumps(asdict(holder)).encode())
+            finally:
+                stream.close()
+            self._move(beside, overwrite=overwrite)
+        except Py4JJavaError:
+            self._system.delete(beside, False)
+            raise
+
+    def _move(self, beside: Any, *, overwrite: bool) -> None:
+        if overwrite and self._is_local:
+            self._system.rename(beside, self._hadoop_path)  # in one step, which the other has not
+            return
+        kind = getattr(self._jvm.org.apache.hadoop.fs, "Options$Rename")
+        options = self._gateway.new_array(kind, 1)
+        options[0] = kind.OVERWRITE if overwrite else kind.NONE
+        self._context.rename(beside, self._hadoop_path, options)
 
     def read(self) -> Holder | None:
-        """None while there is none or it is just being written."""
+        """None while there is none, or where the storage needs more than one step, half of one."""
         for _ in range(_TRIES):
             if not self._system.exists(self._hadoop_path):
                 return None
@@ -191,4 +211,7 @@ class _LeaseFile:
         return None
 
     def remove(self) -> None:
-        self._system.delete(self._hadoop_path, False)
+        """With what somebody who was killed has left beside it."""
+        for found in self._system.listStatus(self._hadoop_path.getParent()):
+            if found.getPath().getName().startswith(self._hadoop_path.getName()):
+                self._system.delete(found.getPath(), False)

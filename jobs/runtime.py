@@ -396,10 +396,18 @@ def run_job(
             if not writes:
                 ending.code = _each(nights, step, chosen)
                 return ending.code
+            _make_roots(nights[0])
             with lease.held(spark, settings.paths.restricted, work=work) as confirm:
                 held = [replace(night, confirm_alone=confirm) for night in nights]
                 ending.code = _each(held, step, chosen, several)
     return ending.code
+
+
+def _make_roots(night: Night) -> None:
+    night.store.make_roots()
+    if night.store.is_open_to_everybody():
+        root = night.settings.paths.restricted
+        night.progress.note(f"{root}: every user of this machine may look into it; chmod o-rwx it")
 
 
 def _each(

@@ -42,6 +42,9 @@ _NO_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
 Where = Mapping[str, date | str | tuple[date, ...]]
 """Columns and the value, or values, that rows have in them."""
 
+_WITH_RIGHTS = ("file", "hdfs")
+"""Schemes of storage that tells an owner, a group and others apart."""
+
 _ANEW = ".anew"
 
 MANY_FILES = 50
@@ -121,6 +124,26 @@ class Store:
 
     def exists(self, table: Table) -> bool:
         return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def make_roots(self) -> None:
+        """Makes the roots that are missing: the restricted one for its owner alone, the published
+        one for its group, too.
+        """
+        for root, mode in ((self.restricted, "700"), (self.published, "750")):
+            system, path = self._system(root), self._hadoop_path(root)
+            if not system.exists(path):
+                system.mkdirs(path, self._permission(mode))
+
+    def is_open_to_everybody(self) -> bool:
+        """Whether anybody who comes by may look into the restricted root, as far as the storage
+        knows of such rights.
+        """
+        system, path = self._system(self.restricted), self._hadoop_path(self.restricted)
+        rights = system.getFileStatus(path).getPermission().getOtherAction()
+        return system.getScheme() in _WITH_RIGHTS and str(rights) != "NONE"
+
+    def _permission(self, mode: str) -> Any:
+        return self._jvm.org.apache.hadoop.fs.permission.FsPermission(mode)
 
     def create(self, tables: Iterable[Table]) -> None:
         """Creates what is missing, with comments, partitioning and CHECK constraints."""

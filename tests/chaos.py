@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -40,7 +40,7 @@ from tests.small_world import landing_of_small_world
 from tests.submitted_night import PROJECT, environment
 from transforms import tables
 from transforms.budget import THRESHOLD_SIGMAS
-from transforms.tables import NIGHTLY_PRODUCTS, PUBLISHED, Product, Table
+from transforms.tables import NIGHTLY_PRODUCTS, PUBLISHED, PUBLISHED_PRODUCTS, Product, Table
 
 LAST_DAY = date(2026, 11, 21)
 SUBSCRIBERS, CENTRES = 300, 3
@@ -250,12 +250,15 @@ def compared(calm: Warehouse, disturbed: Warehouse) -> Iterator[str]:
             yield f"{name}: other lines than those of undisturbed nights"
     if people(disturbed) != people(calm):
         yield "silver.visits: other numbers of pseudonyms"
+    for product in PUBLISHED_PRODUCTS:
+        if keys(disturbed, product.table) != keys(calm, product.table):
+            yield f"{product.table.name}: other keys"
     for product in NIGHTLY_PRODUCTS:
         yield from compared_product(calm, disturbed, product)
 
 
-def in_any_order(rows: Iterable[dict[str, Any]], leave_out: set[str]) -> Counter[str]:
-    kept = ({name: row[name] for name in row.keys() - leave_out} for row in rows)
+def in_any_order(rows: Iterable[dict[str, Any]], leave_out: Container[str] = ()) -> Counter[str]:
+    kept = ({name: row[name] for name in row if name not in leave_out} for row in rows)
     return Counter(json.dumps(row, default=str, sort_keys=True) for row in kept)
 
 
@@ -286,16 +289,11 @@ def certified(warehouse: Warehouse) -> Counter[str]:
 
 
 def compared_product(calm: Warehouse, disturbed: Warehouse, product: Product) -> Iterator[str]:
-    """The same keys, the same gaps in the data, and suppressed is what the threshold says."""
+    """The same gaps in the data, and suppressed is what the threshold says."""
     key = product.table.key
-    ours, theirs = (one.rows(product.table) for one in (disturbed, calm))
-    for what, of in (("keys", None), ("no_data", "no_data")):
-        found = [
-            {tuple(row[name] for name in key) for row in rows if of in (None, row["status"])}
-            for rows in (ours, theirs)
-        ]
-        if found[0] != found[1]:
-            yield f"{product.table.name}: other {what}"
+    if gaps(disturbed, product.table) != gaps(calm, product.table):
+        yield f"{product.table.name}: other no_data"
+    ours = disturbed.rows(product.table)
     noisy = [row for row in disturbed.rows(tables.NOISY_CELLS) if row["product"] == product.name]
     no_data = {cell_of(row, key) for row in ours if row["status"] == "no_data"}
     for measure in product.measures:
@@ -306,6 +304,18 @@ def compared_product(calm: Warehouse, disturbed: Warehouse, product: Product) ->
         }
         if {cell_of(row, key) for row in ours if row[measure] is not None} != passing - no_data:
             yield f"{product.table.name}.{measure}: suppressed is not what the threshold says"
+
+
+def keys(warehouse: Warehouse, table: Table) -> Counter[str]:
+    return in_any_order({name: row[name] for name in table.key} for row in warehouse.rows(table))
+
+
+def gaps(warehouse: Warehouse, table: Table) -> Counter[str]:
+    return in_any_order(
+        {name: row[name] for name in table.key}
+        for row in warehouse.rows(table)
+        if row["status"] == "no_data"
+    )
 
 
 def passes(row: dict[str, Any]) -> bool:
@@ -330,7 +340,7 @@ def left_over(warehouse: Warehouse, *, since: datetime) -> Iterator[str]:
     """
     restricted = warehouse.root / "restricted"
     yield from map(str, restricted.glob("keys/????-??-??.key"))
-    yield from map(str, restricted.glob(lease.NAME))
+    yield from map(str, restricted.glob(f"{lease.NAME}*"))
     yield from map(str, restricted.glob("reports/*.unfinished"))
     for table in tables.TABLES:
         if not DeltaTable.is_deltatable(str(warehouse.path(table))):

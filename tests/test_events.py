@@ -121,6 +121,11 @@ ROWS: dict[str, tuple[Event, str | None]] = {
         Event(event_time=NOON - timedelta(days=1), folder_date=date(2026, 11, 22)),
         OTHER_DAY,
     ),
+    "by a clock that is three hours slow": (Event(event_time=NOON - timedelta(hours=3)), None),
+    "by a clock that is fourteen hours fast": (
+        Event(event_time=NOON + timedelta(hours=14)),
+        OTHER_DAY,
+    ),
     "other day before no cell": (Event(event_time=END, cell_id=None), OTHER_DAY),
     "other day before unknown cell": (Event(event_time=END, cell_id="moon"), OTHER_DAY),
     "no cell": (Event(cell_id=None), "no_cell"),

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import lease
+from tests.storage import full_storage
 from transforms.errors import Refused
 
 
@@ -36,6 +39,14 @@ def leave(root: Path, **changes: Any) -> None:
     }
     root.mkdir(parents=True, exist_ok=True)
     file_of(root).write_text(json.dumps(holder | changes))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if true():
+            return
+        time.sleep(0.05)
+    raise TimeoutError("it has not come true")
 
 
 def ended_process() -> int:
@@ -122,14 +133,33 @@ def test_a_holder_says_again_and_again_that_it_lives(
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     with lease.held(spark, str(tmp_path), work="night") as confirm:
         first = file_of(tmp_path).stat().st_mtime_ns
-        beats = threading.Event()
-        for _ in range(200):
-            if file_of(tmp_path).stat().st_mtime_ns > first:
-                beats.set()
-                break
-            beats.wait(0.05)
-        assert beats.is_set()
+        wait_until(lambda: file_of(tmp_path).stat().st_mtime_ns > first)
         confirm()
+
+
+def test_a_beat_that_the_storage_refuses_costs_nobody_the_lease(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    with lease.held(spark, str(tmp_path), work="night") as confirm:
+        before = json.loads(file_of(tmp_path).read_text())
+        with full_storage(spark):
+            time.sleep(0.5)
+            assert json.loads(file_of(tmp_path).read_text()).keys() == before.keys()
+            confirm()
+        last = file_of(tmp_path).stat().st_mtime_ns
+        wait_until(lambda: file_of(tmp_path).stat().st_mtime_ns > last)
+        confirm()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_one_left_beside_its_lease_goes_with_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    leave(tmp_path, host=socket.gethostname(), process=ended_process())
+    (tmp_path / f"{lease.NAME}.other").touch()
+    with lease.held(spark, str(tmp_path), work="night"):
+        assert list(tmp_path.iterdir()) == [file_of(tmp_path)]
 
 
 def test_of_many_that_start_at_once_one_gets_it(spark: SparkSession, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jobs.run_night import run_night
 from jobs.runtime import RESTATE, run_job
 from jobs.store import Store
 from tests.small_world import landing_of_small_world
+from tests.storage import full_storage
 from transforms.disclosure import Release
 from transforms.tables import (
     MEASURES,
@@ -98,21 +100,28 @@ def site(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 def test_a_night_cut_short_amid_publishing_is_finished_from_its_noise(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    site: Site,
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with monkeypatch.context() as broken:
+    with monkeypatch.context() as patched, ExitStack() as full:
 
-        def no_disk(store: Store, release: Release) -> None:
+        def publish_until_it_is_full(store: Store, release: Release) -> None:
             if ZONE_WEEKS.table in release.parts:
-                raise OSError("no space left")
+                full.enter_context(full_storage(spark))
             publish(store, release)
 
         publish = Store.publish
-        broken.setattr(Store, "publish", no_disk)
+        patched.setattr(Store, "publish", publish_until_it_is_full)
         assert site.run() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: storage: found a limit to the size of files, expected room")
+    assert len(error.splitlines()) == 1
     drawn, visits = site.noise(FIRST), site.versions(VISITS)
     hours = site.versions(ZONE_HOURS.table)
-    assert not (site.root / "published" / ZONE_WEEKS.table.path).exists()
+    weeks = site.root / "published" / ZONE_WEEKS.table.path
+    assert not DeltaTable.is_deltatable(str(weeks))
     assert site.table(RELEASES)["rows"].isna().any(), "it stands open"
 
     capsys.readouterr()

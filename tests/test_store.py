@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -79,6 +80,25 @@ def rejections(store: Store, day: date, rows: Mapping[str, int]) -> DataFrame:
 
 def stored(store: Store, table: Table = REJECTED) -> set[tuple[Any, ...]]:
     return {tuple(row) for row in store.read(table).collect()}
+
+
+# ------------------------------------------------------------------------------------- roots
+
+
+def test_roots_are_made_for_their_owner_and_what_is_sold_for_the_group(
+    store: Store, tmp_path: Path
+) -> None:
+    store.make_roots()
+    rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert rights == {"restricted": 0o700, "published": 0o750}
+    assert not store.is_open_to_everybody()
+
+
+def test_roots_that_are_there_stay_as_they_are(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "restricted").mkdir(mode=0o755)
+    store.make_roots()
+    assert stat.S_IMODE((tmp_path / "restricted").stat().st_mode) == 0o755
+    assert store.is_open_to_everybody()
 
 
 # --------------------------------------------------------------------------------- catalogue
