@@ -144,8 +144,9 @@ class _LeaseFile:
 
     def __init__(self, spark: SparkSession, path: str) -> None:
         jvm: Any = spark._jvm
+        gateway: Any = spark._sc._gateway
         self.path = path
-        self._jvm, self._gateway = jvm, spark._sc._gateway
+        self._jvm, self._gateway = jvm, gateway
         self._hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
         conf = spark._jsc.hadoopConfiguration()
         system = self._hadoop_path.getFileSystem(conf)
