@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import releases
-from jobs.files import write_text
+from jobs.files import Files
 from jobs.frames import local_frame
 from jobs.ingest_reference import stored_zones
 from jobs.releases import Entry
@@ -161,7 +161,7 @@ def _write_texts(
             qualities=qualities.get(entry.day, []),
         )
     for name, text in texts.items():
-        write_text(night.spark, f"{folder}/{name}", text)
+        Files(night.spark).write_text(f"{folder}/{name}", text)
 
 
 def _qualities(parts: Mapping[Product, Part]) -> dict[date, list[Quality]]:

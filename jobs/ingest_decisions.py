@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import objections
+from jobs.files import File
 from jobs.frames import local_frame
-from jobs.landing import LandedFile, readable
+from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import consent
 from transforms.errors import Refused
@@ -65,7 +66,7 @@ def _nobody_decided(night: Night) -> str:
     return "nobody decided anything"
 
 
-def are_believable(night: Night, files: Collection[LandedFile]) -> bool:
+def are_believable(night: Night, files: Collection[File]) -> bool:
     """False without a single row; raises `Refused` when they end too long before the day does.
 
     A day on which nobody decides is possible: its file shows that the delivery is alive. So rows
@@ -98,14 +99,14 @@ def _newest(night: Night, decisions: DataFrame) -> datetime | None:
     return row[0] if row else None
 
 
-def unread(night: Night, files: Collection[LandedFile]) -> list[LandedFile]:
+def unread(night: Night, files: Collection[File]) -> list[File]:
     """Those that no run has read; what was read are as many rows as there were files ever."""
     rows = night.store.read(CONSENT_DELIVERIES).select(*CONSENT_DELIVERIES.key).collect()
-    known = {LandedFile(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
+    known = {File(row.file, row.bytes, row.modified_at.replace(tzinfo=UTC)) for row in rows}
     return [file for file in files if file not in known]
 
 
-def _as_rows(night: Night, files: Collection[LandedFile]) -> DataFrame:
+def _as_rows(night: Night, files: Collection[File]) -> DataFrame:
     """-> file, bytes, modified_at."""
     rows = [(*file.path_and_bytes, file.modified_at) for file in files]
     columns = "file string, bytes long, modified_at timestamp"
@@ -147,7 +148,7 @@ def _store(night: Night, table: Table, changes: DataFrame, *, light: bool) -> in
     return sum(by_kind.values())
 
 
-def _contents(night: Night, files: Collection[LandedFile]) -> DataFrame:
+def _contents(night: Night, files: Collection[File]) -> DataFrame:
     """Decisions of the files, but nothing of people who were erased: they would be back."""
     if not files:
         return night.store.read(CONSENT_DECISIONS).where(F.lit(False))

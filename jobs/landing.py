@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import reduce
+from datetime import date, timedelta
+from functools import cached_property, reduce
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.files import File, Files
 from jobs.frames import local_frame
 from transforms import network, tables
 from transforms.errors import Failed, FootfallError
@@ -32,24 +33,12 @@ class Events:
     folders_missing: list[str]
 
 
-class LandedFile(NamedTuple):
-    """One data file as it lies there now: written anew, it is another one."""
-
-    path: str
-    bytes: int
-    modified_at: datetime
-
-    @property
-    def path_and_bytes(self) -> tuple[str, int]:
-        return self.path, self.bytes
-
-
 class EventFolder(NamedTuple):
     """One folder of events, by UTC date of arrival; `files` is None where it does not exist."""
 
     date: date
     path: str
-    files: list[LandedFile] | None
+    files: list[File] | None
 
     @property
     def lacking(self) -> str:
@@ -134,7 +123,7 @@ class Landing:
         day: date | None = None,
         optional: bool = False,
         error: type[FootfallError] = Failed,
-    ) -> list[LandedFile]:
+    ) -> list[File]:
         """The files of one input. A missing folder raises `error` unless it is `optional`."""
         path = self._path(getattr(self.settings.inputs, contract.name), day)
         found = self.files(path)
@@ -149,7 +138,7 @@ class Landing:
 
     def rows_of(
         self,
-        files: Collection[LandedFile],
+        files: Collection[File],
         contract: tables.Input,
         *,
         error: type[FootfallError] = Failed,
@@ -227,32 +216,21 @@ class Landing:
 
     def holds(self, folder: str, name: str) -> bool:
         """Whether a folder holds a file of that name, hidden or not."""
-        path = self._hadoop_path(f"{folder.rstrip('/')}/{name}")
-        return bool(self._system(path).exists(path))
+        return self._files.exists(f"{folder.rstrip('/')}/{name}")
 
-    def files(self, path: str) -> list[LandedFile] | None:
+    def files(self, path: str) -> list[File] | None:
         """The data files below `path`, in order; None when it does not exist."""
-        hadoop_path = self._hadoop_path(path)
-        system = self._system(hadoop_path)
-        if not system.exists(hadoop_path):
+        if not self._files.exists(path):
             return None
-        root = system.makeQualified(hadoop_path).toUri().getPath()
-        found = []
-        listing = system.listFiles(hadoop_path, True)
-        while listing.hasNext():
-            file = listing.next()
-            below = file.getPath().toUri().getPath().removeprefix(root)
-            if not any(_is_hidden(part) for part in below.split("/")):
-                modified_at = datetime.fromtimestamp(file.getModificationTime() / 1000, UTC)
-                found.append(LandedFile(file.getPath().toString(), int(file.getLen()), modified_at))
-        return sorted(found)
+        root = self._files.qualified(path)
+        found = (
+            (file, file.path.removeprefix(root).split("/")) for file in self._files.below(path)
+        )
+        return sorted(file for file, parts in found if not any(map(_is_hidden, parts)))
 
-    def _hadoop_path(self, path: str) -> Any:
-        jvm: Any = self.spark._jvm
-        return jvm.org.apache.hadoop.fs.Path(path)
-
-    def _system(self, hadoop_path: Any) -> Any:
-        return hadoop_path.getFileSystem(self.spark._jsc.hadoopConfiguration())
+    @cached_property
+    def _files(self) -> Files:
+        return Files(self.spark)
 
     def _path(self, source: Input, day: date | None) -> str:
         relative = source.path.format(day=day) if day else source.path

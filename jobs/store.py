@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from jobs.files import File, Files
 from jobs.frames import local_frame
 from transforms.disclosure import Release
 from transforms.errors import Failed
@@ -41,9 +43,6 @@ _NO_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
 
 Where = Mapping[str, date | str | tuple[date, ...]]
 """Columns and the value, or values, that rows have in them."""
-
-_WITH_RIGHTS = ("file", "hdfs")
-"""Schemes of storage that tells an owner, a group and others apart."""
 
 _ANEW = ".anew"
 
@@ -81,32 +80,6 @@ def at_once(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Resul
 
 
 @dataclass(frozen=True)
-class StoredFile:
-    """One file below a root, and its last change."""
-
-    path: str
-    modified_at: datetime
-
-    @property
-    def name(self) -> str:
-        return self.path.rsplit("/", 1)[-1]
-
-    @property
-    def is_of_log(self) -> bool:
-        """Whether it tells something of one version of a table."""
-        return self.name[:20].isdigit()
-
-    @property
-    def is_in_log(self) -> bool:
-        return "/_delta_log/" in self.path
-
-    @property
-    def is_data(self) -> bool:
-        """Whether it is to hold rows, and not something about a file or a version."""
-        return not self.is_in_log and not self.name.endswith(".crc")
-
-
-@dataclass(frozen=True)
 class Store:
     """Tables below the two roots."""
 
@@ -117,33 +90,32 @@ class Store:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Small tables as they were when they were last read, with their version then."""
+    _there: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Tables that exist."""
 
     def path(self, table: Table) -> str:
         root = self.published if table.root == "published" else self.restricted
         return f"{root.rstrip('/')}/{table.path}"
 
     def exists(self, table: Table) -> bool:
-        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+        """Asked until it does: no job removes a whole table."""
+        if table.name not in self._there and DeltaTable.isDeltaTable(self.spark, self.path(table)):
+            self._there.add(table.name)
+        return table.name in self._there
 
     def make_roots(self) -> None:
         """Makes the roots that are missing: the restricted one for its owner alone, the published
         one for its group, too.
         """
         for root, mode in ((self.restricted, "700"), (self.published, "750")):
-            system, path = self._system(root), self._hadoop_path(root)
-            if not system.exists(path):
-                system.mkdirs(path, self._permission(mode))
+            if not self._files.exists(root):
+                self._files.make_folder(root, mode=mode)
 
     def is_open_to_everybody(self) -> bool:
         """Whether anybody who comes by may look into the restricted root, as far as the storage
         knows of such rights.
         """
-        system, path = self._system(self.restricted), self._hadoop_path(self.restricted)
-        rights = system.getFileStatus(path).getPermission().getOtherAction()
-        return system.getScheme() in _WITH_RIGHTS and str(rights) != "NONE"
-
-    def _permission(self, mode: str) -> Any:
-        return self._jvm.org.apache.hadoop.fs.permission.FsPermission(mode)
+        return self._files.others_may_enter(self.restricted)
 
     def create(self, tables: Iterable[Table]) -> None:
         """Creates what is missing, with comments, partitioning and CHECK constraints."""
@@ -203,9 +175,13 @@ class Store:
     def _log(self, path: str) -> Any:
         return self._logs.forTable(self.spark._jsparkSession, path)
 
-    @property
+    @cached_property
     def _logs(self) -> Any:
         return self._jvm.org.apache.spark.sql.delta.DeltaLog
+
+    @cached_property
+    def _files(self) -> Files:
+        return Files(self.spark)
 
     @property
     def _jvm(self) -> Any:
@@ -240,9 +216,9 @@ class Store:
         if table.partitioned_by or self._number_of_files(table) < MANY_FILES:
             return
         DeltaTable.forPath(self.spark, self.path(table)).optimize().executeCompaction()
-        now = max(file.modified_at for file in self._files(self.path(table)))
+        now = max(file.modified_at for file in self._files.below(self.path(table)))
         stale = self.stale_files(table)
-        self._remove(file for file in stale if file.modified_at < now - OLDER_VERSIONS)
+        self._files.remove(file for file in stale if file.modified_at < now - OLDER_VERSIONS)
 
     def merge(self, table: Table, frame: DataFrame) -> None:
         """Rows of `frame` replace those with the same key and join the others, in one commit.
@@ -308,7 +284,7 @@ class Store:
     def exported(self, table: Table) -> DataFrame | None:
         """Rows of all exports of a table, as text; None without any."""
         exports = f"{self.path(table)}_export"
-        if not any(file.name.endswith(".csv") for file in self._files(exports)):
+        if not any(file.name.endswith(".csv") for file in self._files.below(exports)):
             return None
         reader = self.spark.read.option("header", "true").option("recursiveFileLookup", "true")
         return reader.csv(exports)
@@ -327,10 +303,10 @@ class Store:
     def _delete_from(self, folder: str, frame: DataFrame, on: tuple[str, ...]) -> int:
         anew = f"{folder}{_ANEW}"
         if not self._is_whole(folder):
-            self._remove_folder(folder)
+            self._files.remove_folder(folder)
             if self._is_whole(anew):
-                self._rename(anew, folder)
-        self._remove_folder(anew)
+                self._files.rename(anew, folder)
+        self._files.remove_folder(anew)
         if not self._is_whole(folder):
             return 0
         rows = self.spark.read.option("header", "true").csv(folder)
@@ -339,28 +315,17 @@ class Store:
         if removed:
             others = rows.join(theirs, on=list(on), how="left_anti").select(*rows.columns)
             _write_csv(others, anew)
-            self._remove_folder(folder)
-            self._rename(anew, folder)
+            self._files.remove_folder(folder)
+            self._files.rename(anew, folder)
         return removed
 
     def _folders(self, parent: str) -> list[str]:
         """The folders in one, those being written anew by the name they will have."""
-        system, path = self._system(parent), self._hadoop_path(parent)
-        if not system.exists(path):
-            return []
-        inside = [one.getPath().toString() for one in system.listStatus(path) if one.isDirectory()]
+        inside = self._files.folders(parent)
         return sorted({folder.removesuffix(_ANEW) for folder in inside})
 
     def _is_whole(self, folder: str) -> bool:
-        sign = f"{folder}/_SUCCESS"
-        return bool(self._system(sign).exists(self._hadoop_path(sign)))
-
-    def _remove_folder(self, folder: str) -> None:
-        self._system(folder).delete(self._hadoop_path(folder), True)
-
-    def _rename(self, folder: str, name: str) -> None:
-        if not self._system(folder).rename(self._hadoop_path(folder), self._hadoop_path(name)):
-            raise OSError(f"{name} was not written")
+        return self._files.exists(f"{folder}/_SUCCESS")
 
     def delete_where(self, table: Table, condition: Column) -> None:
         """Removes the rows for which `condition` is true. It stays readable in Delta's log, so it
@@ -393,14 +358,16 @@ class Store:
             listed = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
             self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({listed})")
             self.spark.sql(f"REORG TABLE delta.`{path}` APPLY (PURGE)")
-        self._remove(self.stale_files(table))
+        self._files.remove(self.stale_files(table))
         self._cut_log(f"{path}/_delta_log")
 
     def _cut_log(self, folder: str) -> None:
         """Removes what Delta's log says of versions before the newest one, which becomes a
         checkpoint of its own. Delta does so itself, but no sooner than after a day.
         """
-        versions = {file: int(file.name[:20]) for file in self._files(folder) if file.is_of_log}
+        versions = {
+            file: int(file.name[:20]) for file in self._files.below(folder) if _tells_version(file)
+        }
         newest = max(versions.values())
         older = [file for file, version in versions.items() if version < newest]
         if not older:
@@ -409,23 +376,25 @@ class Store:
         self._know_anew(path)
         self._log(path).checkpoint()
         whole = f"{newest:020}.checkpoint"
-        if not any(file.name.startswith(whole) for file in self._files(folder)):
+        if not any(file.name.startswith(whole) for file in self._files.within(folder)):
             raise RuntimeError(f"no checkpoint {whole} was written")
-        self._remove(older)
+        self._files.remove(older)
         self._know_anew(path)
 
     def _know_anew(self, path: str) -> None:
         """Has Delta forget what it knows of one table, not of all: to read a log takes a while."""
-        self._logs.invalidateCache(self.spark._jsparkSession, self._hadoop_path(path))
+        self._logs.invalidateCache(self.spark._jsparkSession, self._files.hadoop_path(path))
 
-    def stale_files(self, table: Table) -> list[StoredFile]:
+    def stale_files(self, table: Table) -> list[File]:
         """Files of the table that its present version does not need, outside Delta's log."""
         if not self.exists(table):
             return []
+        files = [file for file in self._files.below(self.path(table)) if _is_data(file)]
+        if len(files) == self._number_of_files(table):
+            return []
         # Names are unique; whole paths are spelt in more than one way.
         needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
-        files = self._files(self.path(table))
-        return [file for file in files if file.is_data and file.name not in needed]
+        return [file for file in files if file.name not in needed]
 
     @contextmanager
     def on_this_machine(self) -> Iterator[list[Path]]:
@@ -444,36 +413,9 @@ class Store:
             yield folders
 
     def _copy(self, root: str, folder: Path) -> None:
-        system, path = self._system(root), self._hadoop_path(root)
-        if system.exists(path):
-            system.copyToLocalFile(False, path, self._hadoop_path(folder.as_uri()), True)
-
-    def _remove(self, files: Iterable[StoredFile]) -> None:
-        """Without a wait for readers and writers, as `VACUUM` has it: a store has one writer."""
-        for file in files:
-            self._system(file.path).delete(self._hadoop_path(file.path), False)
-
-    def _files(self, folder: str) -> list[StoredFile]:
-        system, path = self._system(folder), self._hadoop_path(folder)
-        if not system.exists(path):
-            return []
-        listing, found = system.listFiles(path, True), []
-        while listing.hasNext():
-            found.append(_stored_file(listing.next()))
-        return found
-
-    def _found(self, folder: str, pattern: str) -> list[StoredFile]:
-        """Files of a folder whose name matches; hidden ones only where the pattern says so."""
-        literally = re.sub(r"([\\*?{}\[\]])", r"\\\1", folder)
-        path = self._hadoop_path(f"{literally}/{pattern}")
-        matches = self._system(folder).globStatus(path) or []
-        return [_stored_file(one) for one in matches if one.isFile()]
-
-    def _hadoop_path(self, path: str) -> Any:
-        return self._jvm.org.apache.hadoop.fs.Path(path)
-
-    def _system(self, path: str) -> Any:
-        return self._hadoop_path(path).getFileSystem(self.spark._jsc.hadoopConfiguration())
+        if self._files.exists(root):
+            path, there = self._files.hadoop_path(root), self._files.hadoop_path(folder.as_uri())
+            self._files.system(root).copyToLocalFile(False, path, there, True)
 
     def publish(self, release: Release) -> None:
         """Writes a release's rows into their published tables, each once: a table that holds the
@@ -490,36 +432,30 @@ class Store:
     def _publish(self, release: Release, table: Table) -> None:
         rows, where = release.parts[table].rows, release.replaces(table)
         self._replace(table, rows, where, once=release.release_id)
-        self._remove(self._left_of(release, table))
+        self._files.remove(self._left_of(release, table))
 
-    def _left_of(self, release: Release, table: Table) -> list[StoredFile]:
+    def _left_of(self, release: Release, table: Table) -> list[File]:
         """Files written for the release that no version of the table names.
 
         Only its own folders and the young end of the log are looked at, however long the table has
         been there: whatever names these files was committed after them.
         """
         path = self.path(table)
-        folders = [
-            f"{path}/{name}={value}"
-            for name, values in release.replaces(table).items()
-            for value in values
-        ] or [path]
-        half_written = self._found(f"{path}/_delta_log", ".*")
-        its_own = [file for folder in folders for file in self._found(folder, "*.parquet")]
-        young = [f for f in (*half_written, *its_own) if f.modified_at >= release.published_at]
+        folders = _folders(path, release.replaces(table)) or [path]
+        files = [file for one in folders for file in self._files.within(one) if _is_data(file)]
+        files += [f for f in self._files.within(f"{path}/_delta_log") if f.name.startswith(".")]
+        young = [file for file in files if file.modified_at >= release.published_at]
         named = self._named_since(release.published_at, table) if young else set()
         return [file for file in young if file.name not in named]
 
     def _named_since(self, instant: datetime, table: Table) -> set[str]:
         """Names of the data files that commits since then added to a table or took from it."""
         names: set[str] = set()
-        folder, log = f"{self.path(table)}/_delta_log", self._log(self.path(table)).store()
-        conf = self.spark._jsc.hadoopConfiguration()
-        for version in range(self.version(table), -1, -1):
-            found = self._found(folder, f"{version:020}.json")
-            if not found or found[0].modified_at < instant:
-                break
-            text = log.read(self._hadoop_path(found[0].path), conf).mkString("\n")
+        store, conf = self._log(self.path(table)).store(), self.spark._jsc.hadoopConfiguration()
+        for file in self._files.within(f"{self.path(table)}/_delta_log"):
+            if not file.name.endswith(".json") or file.modified_at < instant:
+                continue
+            text = store.read(self._files.hadoop_path(file.path), conf).mkString("\n")
             for action in map(json.loads, text.splitlines()):
                 for kind in action.keys() & {"add", "remove"}:
                     # Names are unique; whole paths are spelt in more than one way.
@@ -535,26 +471,43 @@ class Store:
         once: str | None = None,
     ) -> None:
         self._create(table)
-        writer = _writer(table, frame, once=once).mode("overwrite")
-        if where:
-            writer = writer.option("replaceWhere", _equal(where))
+        writer = _writer(table, frame, where, once=once)
+        if self._holds_nothing_of(table, where):
+            # As to replace nothing, and Delta need not look for what that is.
+            writer = writer.mode("append")
+        else:
+            writer = writer.mode("overwrite")
+            if where:
+                writer = writer.option("replaceWhere", _equal(where))
         with _named_rules(table):
             writer.save(self.path(table))
+
+    def _holds_nothing_of(self, table: Table, where: Where) -> bool:
+        """Whether there is no folder of these dates, in a table that has one for each."""
+        if not where or not set(where) <= set(table.partitioned_by):
+            return False
+        folders = _folders(self.path(table), where)
+        return not any(map(self._files.exists, folders))
 
     def _must_be_restricted(self, table: Table) -> None:
         if table.root != "restricted":
             raise TypeError(f"{table.name} is published: only Store.publish(Release) may write it")
 
 
+def _tells_version(file: File) -> bool:
+    """Whether a file of Delta's log tells something of one version of a table."""
+    return file.name[:20].isdigit()
+
+
+def _is_data(file: File) -> bool:
+    """Whether it is to hold rows, and not something about a file or a version."""
+    return "/_delta_log/" not in file.path and not file.name.endswith(".crc")
+
+
 def _nullable(schema: T.StructType) -> T.StructType:
     """The schema without its NOT NULLs: Delta enforces those itself, row by row, at the write."""
     fields = [T.StructField(f.name, f.dataType, True, f.metadata) for f in schema.fields]
     return T.StructType(fields)
-
-
-def _stored_file(status: Any) -> StoredFile:
-    changed = datetime.fromtimestamp(status.getModificationTime() / 1000, UTC)
-    return StoredFile(status.getPath().toString(), changed)
 
 
 _GONE = T.StructField("gone", T.BooleanType())
@@ -573,8 +526,13 @@ def _through_schema(table: Table, frame: DataFrame, *and_also: T.StructField) ->
     return frame.to(T.StructType([*_nullable(table.schema).fields, *and_also]))
 
 
-def _writer(table: Table, frame: DataFrame, *, once: str | None = None) -> Any:
-    writer = _through_schema(table, frame).write.format("delta")
+def _writer(
+    table: Table, frame: DataFrame, where: Where | None = None, *, once: str | None = None
+) -> Any:
+    rows = _through_schema(table, frame)
+    for name, given in (where or {}).items():
+        rows = rows.withColumn(name, _one_of(name, _values(given)))
+    writer = rows.write.format("delta")
     if once is None:
         return writer
     # Delta's own idempotence: the commit carries the name, and a second one of it is skipped,
@@ -586,10 +544,29 @@ def _same(columns: tuple[str, ...]) -> str:
     return " AND ".join(f"old.`{name}` <=> new.`{name}`" for name in columns)
 
 
+def _values(given: date | str | tuple[date, ...]) -> tuple[date | str, ...]:
+    return given if isinstance(given, tuple) else (given,)
+
+
+_OUTSIDE = "a row outside of what is replaced"
+
+
+def _one_of(name: str, values: tuple[date | str, ...]) -> Column:
+    """The column; a row in which it is none of `values` stops the write."""
+    stop = F.raise_error(F.lit(_OUTSIDE))
+    return F.when(F.col(name).isin(list(values)), F.col(name)).otherwise(stop)
+
+
+def _folders(path: str, where: Where) -> list[str]:
+    """Where a table that is partitioned by columns of dates keeps the rows that have them."""
+    pairs = ((name, value) for name, given in where.items() for value in _values(given))
+    return [f"{path}/{name}={value}" for name, value in pairs]
+
+
 def _equal(where: Where) -> str:
     conditions = []
     for name, given in where.items():
-        values = given if isinstance(given, tuple) else (given,)
+        values = _values(given)
         if not all(re.fullmatch(r"[A-Za-z0-9._:-]+", str(value)) for value in values):
             raise ValueError("a partition value may hold letters, digits and ._:- only")
         listed = ", ".join(f"'{value}'" for value in values)
@@ -625,8 +602,7 @@ def _broken_rule(table: Table, text: str) -> str | None:
         return f"{not_null[1]} NOT NULL"
     if check and check[1] in table.checks:
         return f"{check[1]} ({table.checks[check[1]]})"
-    # `replaceWhere` is checked like a rule, but has a condition in place of a name.
-    return "the condition of what is replaced" if check else None
+    return "the condition of what is replaced" if _OUTSIDE in text else None
 
 
 _STORAGE_FAILURES = {

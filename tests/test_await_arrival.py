@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.await_arrival import await_arrival
-from jobs.landing import EventFolder, LandedFile
+from jobs.files import File
+from jobs.landing import EventFolder
 from transforms.errors import Failed
 from transforms.settings import Arrival
 
@@ -33,9 +34,9 @@ class Landing:
             EventFolder(one, f"events/date={one}", self._files(one)) for one in (BEFORE, DAY, AFTER)
         ]
 
-    def _files(self, one: date) -> list[LandedFile] | None:
+    def _files(self, one: date) -> list[File] | None:
         changed = self.changed.get(one)
-        return None if changed is None else [LandedFile(f"{one}.parquet", 1_500_000, changed)]
+        return None if changed is None else [File(f"{one}.parquet", 1_500_000, changed)]
 
     def holds(self, folder: str, name: str) -> bool:
         return (date.fromisoformat(folder[-10:]), name) in self.markers

@@ -14,8 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.detect_visits import Accounting
+from jobs.files import File
 from jobs.frames import local_frame
-from jobs.landing import EventFolder, LandedFile
+from jobs.landing import EventFolder
 from jobs.runs import came_later, recorded, settle_killed
 from jobs.store import Store
 from tests import ledger_entries
@@ -58,10 +59,10 @@ class Key:
 class Landing:
     """Files of the day's own folder; that of the day after grows on."""
 
-    files: list[LandedFile] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
 
     def event_folders(self, day: date) -> list[EventFolder]:
-        after = [LandedFile("events/next.parquet", 77, THREE)]
+        after = [File("events/next.parquet", 77, THREE)]
         return [
             EventFolder(day, "events", self.files),
             EventFolder(day + timedelta(days=1), "next", after),
@@ -220,17 +221,17 @@ def test_files_that_came_later_are_told_and_how_much_they_are(night: Any) -> Non
     assert came_later(night) is None, "nothing was read yet"
     with recorded(night) as run:
         run.account(ACCOUNTING)
-    night.landing.files = [LandedFile("events/a.parquet", 1000, THREE)]
+    night.landing.files = [File("events/a.parquet", 1000, THREE)]
     assert came_later(night) is None
     night.landing.files += [
-        LandedFile("events/b.parquet", 500, THREE),
-        LandedFile("events/c.parquet", 500, THREE),
+        File("events/b.parquet", 500, THREE),
+        File("events/c.parquet", 500, THREE),
     ]
     assert (
         came_later(night)
         == "2 of 3 files of events came later or were changed, 50.0% of their bytes"
     )
-    night.landing.files = [LandedFile("events/a.parquet", 1200, THREE)]
+    night.landing.files = [File("events/a.parquet", 1200, THREE)]
     assert (
         came_later(night)
         == "1 of 1 files of events came later or were changed, 100.0% of their bytes"
