@@ -53,12 +53,30 @@ class Files:
     def _conf(self) -> Any:
         return self.spark._jsc.hadoopConfiguration()
 
+    # To find a class by its name takes a call for each part of it.
+
     @cached_property
-    def _path_class(self) -> Any:
+    def _paths(self) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path
 
+    @cached_property
+    def _iterators(self) -> Any:
+        return self._jvm.org.apache.hadoop.util.functional.RemoteIterators
+
+    @cached_property
+    def _collections(self) -> Any:
+        return self._jvm.org.apache.commons.collections4.CollectionUtils
+
+    @cached_property
+    def _transformers(self) -> Any:
+        return self._jvm.org.apache.commons.collections4.TransformerUtils
+
+    @cached_property
+    def _strings(self) -> Any:
+        return self._jvm.org.apache.hadoop.util.StringUtils
+
     def hadoop_path(self, path: str) -> Any:
-        return self._path_class(path)
+        return self._paths(path)
 
     def system(self, path: str) -> Any:
         """Hadoop's file system that the path lies on."""
@@ -94,7 +112,7 @@ class Files:
         if not self.exists(folder):
             return []
         found = self.system(folder).listFiles(self.hadoop_path(folder), deep)
-        statuses = self._jvm.org.apache.hadoop.util.functional.RemoteIterators.toList(found)
+        statuses = self._iterators.toList(found)
         if statuses.isEmpty():
             return []
         getters = ("getPath", "getLen", "getModificationTime")
@@ -105,10 +123,9 @@ class Files:
         ]
 
     def _of_each(self, statuses: Any, getter: str) -> list[str]:
-        collections = self._jvm.org.apache.commons.collections4
-        value = collections.TransformerUtils.invokerTransformer(getter)
-        values = collections.CollectionUtils.collect(statuses, value)
-        joined: str = self._jvm.org.apache.hadoop.util.StringUtils.join(_BETWEEN, values)
+        value = self._transformers.invokerTransformer(getter)
+        values = self._collections.collect(statuses, value)
+        joined: str = self._strings.join(_BETWEEN, values)
         return joined.split(_BETWEEN)
 
     def folders(self, parent: str) -> list[str]:

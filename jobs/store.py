@@ -531,7 +531,9 @@ def _writer(
 ) -> Any:
     rows = _through_schema(table, frame)
     for name, given in (where or {}).items():
-        rows = rows.withColumn(name, _one_of(name, _values(given)))
+        stop = F.raise_error(F.lit(_OUTSIDE))
+        inside = F.when(F.expr(_equal({name: given})), F.col(name))
+        rows = rows.withColumn(name, inside.otherwise(stop))
     writer = rows.write.format("delta")
     if once is None:
         return writer
@@ -549,12 +551,7 @@ def _values(given: date | str | tuple[date, ...]) -> tuple[date | str, ...]:
 
 
 _OUTSIDE = "a row outside of what is replaced"
-
-
-def _one_of(name: str, values: tuple[date | str, ...]) -> Column:
-    """The column; a row in which it is none of `values` stops the write."""
-    stop = F.raise_error(F.lit(_OUTSIDE))
-    return F.when(F.col(name).isin(list(values)), F.col(name)).otherwise(stop)
+"""What stops a write that would leave rows where they are not looked for."""
 
 
 def _folders(path: str, where: Where) -> list[str]:
