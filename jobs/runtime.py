@@ -46,6 +46,7 @@ CLASSES = Path(sys.prefix) / "spark-classes.jsa"
 """Java's archive of the classes that Spark loads, where there is one."""
 NO_CONF = CLASSES.with_suffix(".conf")
 """Not there: of a class path with a folder in it that holds anything there is no such archive."""
+OPTION_OF_ARCHIVE = f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 PARTITIONS = "spark.sql.shuffle.partitions"
@@ -322,7 +323,7 @@ def _java_options(conf: str) -> Iterator[str]:
     if quiet.exists():
         yield f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
     if CLASSES.exists():
-        yield f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
+        yield OPTION_OF_ARCHIVE
 
 
 @contextmanager

@@ -376,7 +376,7 @@ class Store:
         self._know_anew(path)
         self._log(path).checkpoint()
         whole = f"{newest:020}.checkpoint"
-        if not any(file.name.startswith(whole) for file in self._files.within(folder)):
+        if not any(file.name.startswith(whole) for file in self._files.below(folder)):
             raise RuntimeError(f"no checkpoint {whole} was written")
         self._files.remove(older)
         self._know_anew(path)
@@ -389,11 +389,13 @@ class Store:
         """Files of the table that its present version does not need, outside Delta's log."""
         if not self.exists(table):
             return []
-        files = [file for file in self._files.below(self.path(table)) if _is_data(file)]
-        if len(files) == self._number_of_files(table):
+        path = self.path(table)
+        in_log = self._files.number_below(f"{path}/_delta_log")
+        if self._files.number_below(path) == in_log + self._number_of_files(table):
             return []
         # Names are unique; whole paths are spelt in more than one way.
         needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
+        files = (file for file in self._files.below(path) if _is_data(file))
         return [file for file in files if file.name not in needed]
 
     @contextmanager
@@ -442,20 +444,22 @@ class Store:
         """
         path = self.path(table)
         folders = _folders(path, release.replaces(table)) or [path]
-        files = [file for one in folders for file in self._files.within(one) if _is_data(file)]
-        files += [f for f in self._files.within(f"{path}/_delta_log") if f.name.startswith(".")]
-        young = [file for file in files if file.modified_at >= release.published_at]
+        half_written = self._files.matching(f"{path}/_delta_log", ".*")
+        its_own = [file for one in folders for file in self._files.matching(one, "*.parquet")]
+        young = [f for f in (*half_written, *its_own) if f.modified_at >= release.published_at]
         named = self._named_since(release.published_at, table) if young else set()
         return [file for file in young if file.name not in named]
 
     def _named_since(self, instant: datetime, table: Table) -> set[str]:
         """Names of the data files that commits since then added to a table or took from it."""
         names: set[str] = set()
-        store, conf = self._log(self.path(table)).store(), self.spark._jsc.hadoopConfiguration()
-        for file in self._files.within(f"{self.path(table)}/_delta_log"):
-            if not file.name.endswith(".json") or file.modified_at < instant:
-                continue
-            text = store.read(self._files.hadoop_path(file.path), conf).mkString("\n")
+        folder, log = f"{self.path(table)}/_delta_log", self._log(self.path(table)).store()
+        conf = self.spark._jsc.hadoopConfiguration()
+        for version in range(self.version(table), -1, -1):
+            found = self._files.matching(folder, f"{version:020}.json")
+            if not found or found[0].modified_at < instant:
+                break
+            text = log.read(self._files.hadoop_path(found[0].path), conf).mkString("\n")
             for action in map(json.loads, text.splitlines()):
                 for kind in action.keys() & {"add", "remove"}:
                     # Names are unique; whole paths are spelt in more than one way.

@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from nbclient import NotebookClient
 
 from jobs.keys import KEY_BYTES
+from jobs.runtime import CLASSES, NO_CONF, OPTION_OF_ARCHIVE
 from tests.cluster import Cluster, standalone
 from transforms.tables import NIGHTLY_PRODUCTS
 
@@ -167,10 +168,16 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     paths are relative to where it is started: no executor is there. Event log on and readable;
     temporary files of Spark, Java and Python each in a known folder.
     """
-    for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks", *ROOTS):
+    for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
         (root / name).mkdir()
+    for name in ROOTS:
+        (root / name).mkdir(mode=0o700)
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
     java += f" -Djava.io.tmpdir={root / 'tmp'}"
+    here = environment(TMPDIR=str(root / "tmp"))
+    if CLASSES.exists():  # six JVMs start here
+        java += f" {OPTION_OF_ARCHIVE}"
+        here |= {"SPARK_CONF_DIR": str(NO_CONF), "SPARK_DAEMON_JAVA_OPTS": OPTION_OF_ARCHIVE}
     spark_conf = {
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": (root / "eventlog").as_uri(),
@@ -183,7 +190,6 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         "spark.executor.extraJavaOptions": java,
         **{f"spark.hadoop.{MOUNTS}.link./{name}": (root / name).as_uri() for name in ROOTS},
     }
-    here = environment(TMPDIR=str(root / "tmp"))
     with standalone(root / "cluster", environment=here, memory_mib=2048) as cluster:
         command = [
             Path(sys.executable).parent / "spark-submit",

@@ -20,6 +20,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from jobs.detect_visits import detect_visits
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import ingest_reference
 from jobs.landing import Landing
@@ -263,7 +264,7 @@ def with_broken_outlines(count: int) -> Callable[[Site], None]:
     return damage
 
 
-# ------------------------------------------------------------------------------- whole nights
+# --------------------------------------------------------------------------- nights that end early
 
 
 def no_night(
@@ -275,13 +276,25 @@ def no_night(
     lines: Sequence[str] = (),
 ) -> None:
     """The night ends with `code` and leaves nothing behind but its own record."""
+    stops(site, capsys, run_night, *lines, code=code, says=says)
+    assert holds_no_key(site)
+    assert outcomes(site) == ["refused" if code == REFUSED else "failed"]
+
+
+def stops(
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    step: Callable[[Night], object],
+    *lines: str,
+    code: int = FAILED,
+    says: Sequence[str],
+) -> None:
+    """The step that meets the damage, or the night, says what it is, and nothing is published."""
     before = tree(site.root) - tree(site.landing)
-    assert site.run(run_night, *lines) == code
+    assert site.run(step, *lines) == code
     error = the_error(capsys)
     assert [part for part in says if part not in error] == [], error
     assert holds_nothing_published(site)
-    assert holds_no_key(site)
-    assert outcomes(site) == ["refused" if code == REFUSED else "failed"]
     new = tree(site.root) - tree(site.landing) - before
     assert {path.relative_to(site.root).parts[0] for path in new} <= {"restricted", "settings.toml"}
 
@@ -291,7 +304,7 @@ def tree(root: Path) -> set[Path]:
 
 
 def cases(by_name: Mapping[str, tuple[object, ...]]) -> list[Any]:
-    """A night for each; what says at more length what others say is one for `make test LONG=1`."""
+    """What says at more length what others say is one for `make test LONG=1`."""
     return [
         pytest.param(*case, id=name, marks=[pytest.mark.long] if name in LONGER else [])
         for name, case in by_name.items()
@@ -398,16 +411,36 @@ REFERENCE_CASES = {
         renamed("cells", range_m="reach", latitude="lat"),
         ["cells", "no column latitude, range_m among", "lat"],
     ),
+    "no subscribers folder": (without("subscribers"), ["subscribers", "no such folder"]),
+    "no subscribers": (without_rows("subscribers"), ["subscribers", "no sound row"]),
+    "unreadable subscribers": (
+        with_broken_pages("subscribers"),
+        ["subscribers", "unreadable file", "zz-broken.parquet"],
+    ),
+    "unreadable residents": (
+        replaced("residents/residents.parquet", b"no parquet"),
+        ["residents", "unreadable file", "residents.parquet"],
+    ),
+    "no residents folder": (without("residents"), ["residents", "no such folder"]),
+    "no residents": (without_rows("residents"), ["residents", "no sound row"]),
 }
 
 
 @pytest.mark.parametrize(("damage", "says"), cases(REFERENCE_CASES))
-def test_without_a_sound_reference_no_event_is_read(
-    running: Site,
+def test_what_is_wrong_with_the_reference_stops_the_step_that_reads_it(
+    site: Site,
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Site], None],
     says: Sequence[str],
 ) -> None:
+    damage(site)
+    stops(site, capsys, ingest_reference, says=says)
+
+
+def test_without_a_sound_reference_no_event_is_read(
+    running: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage, says = REFERENCE_CASES["too many broken cells"]
     damage(running)
     no_night(running, capsys, code=FAILED, says=says)
 
@@ -445,28 +478,25 @@ EVENT_CASES = {
         renamed(f"events/date={DAY}", event_time="ts", cell_id="cgi"),
         [f"date={DAY}", "no column event_time, cell_id among", "cgi"],
     ),
-    "no subscribers folder": (without("subscribers"), ["subscribers", "no such folder"]),
-    "no subscribers": (without_rows("subscribers"), ["subscribers", "no sound row"]),
-    "unreadable subscribers": (
-        with_broken_pages("subscribers"),
-        ["subscribers", "unreadable file", "zz-broken.parquet"],
-    ),
-    "unreadable residents": (
-        replaced("residents/residents.parquet", b"no parquet"),
-        ["residents", "unreadable file", "residents.parquet"],
-    ),
-    "no residents folder": (without("residents"), ["residents", "no such folder"]),
-    "no residents": (without_rows("residents"), ["residents", "no sound row"]),
 }
 
 
 @pytest.mark.parametrize(("damage", "says"), cases(EVENT_CASES))
-def test_a_night_that_can_not_be_counted_publishes_nothing(
+def test_what_can_not_be_counted_stops_the_step_that_counts(
     running: Site,
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Site], None],
     says: Sequence[str],
 ) -> None:
+    damage(running)
+    stops(running, capsys, detect_visits, says=says)
+
+
+@pytest.mark.parametrize("name", ["no folder of the day", "a file with broken pages"])
+def test_a_night_that_can_not_be_counted_publishes_nothing(
+    running: Site, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    damage, says = EVENT_CASES[name]
     damage(running)
     no_night(running, capsys, code=FAILED, says=says)
 
