@@ -46,7 +46,6 @@ CLASSES = Path(sys.prefix) / "spark-classes.jsa"
 """Java's archive of the classes that Spark loads, where there is one."""
 NO_CONF = CLASSES.with_suffix(".conf")
 """Not there: of a class path with a folder in it that holds anything there is no such archive."""
-OPTION_OF_ARCHIVE = f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 PARTITIONS = "spark.sql.shuffle.partitions"
@@ -323,7 +322,11 @@ def _java_options(conf: str) -> Iterator[str]:
     if quiet.exists():
         yield f"-Dlog4j2.configurationFile={quiet.resolve().as_uri()}"
     if CLASSES.exists():
-        yield OPTION_OF_ARCHIVE
+        yield archive_option()
+
+
+def archive_option() -> str:
+    return f"-XX:SharedArchiveFile={CLASSES} -Xlog:cds=off -Xlog:cds+dynamic=off"
 
 
 @contextmanager

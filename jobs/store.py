@@ -124,6 +124,7 @@ class Store:
     def _create(self, table: Table) -> None:
         if self.exists(table):
             return
+        self._remove_half_created(table)
         builder = (
             DeltaTable.createIfNotExists(self.spark)
             .location(self.path(table))
@@ -136,6 +137,14 @@ class Store:
         for name, value in {**_properties(table), **checks}.items():
             builder = builder.property(name, value)
         builder.execute()
+
+    def _remove_half_created(self, table: Table) -> None:
+        """What a creation that was cut short has left: a log without a single version, over which
+        Delta would make no table.
+        """
+        log = f"{self.path(table)}/_delta_log"
+        if self._files.exists(log) and not any(map(_tells_version, self._files.below(log))):
+            self._files.remove_folder(log)
 
     def read(self, table: Table) -> DataFrame:
         """All rows; a table that does not exist yet has none."""

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from nbclient import NotebookClient
 
 from jobs.keys import KEY_BYTES
-from jobs.runtime import CLASSES, NO_CONF, OPTION_OF_ARCHIVE
+from jobs.runtime import CLASSES, NO_CONF, archive_option
 from tests.cluster import Cluster, standalone
 from transforms.tables import NIGHTLY_PRODUCTS
 
@@ -176,8 +176,8 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     java += f" -Djava.io.tmpdir={root / 'tmp'}"
     here = environment(TMPDIR=str(root / "tmp"))
     if CLASSES.exists():  # six JVMs start here
-        java += f" {OPTION_OF_ARCHIVE}"
-        here |= {"SPARK_CONF_DIR": str(NO_CONF), "SPARK_DAEMON_JAVA_OPTS": OPTION_OF_ARCHIVE}
+        java += f" {archive_option()}"
+        here |= {"SPARK_CONF_DIR": str(NO_CONF), "SPARK_DAEMON_JAVA_OPTS": archive_option()}
     spark_conf = {
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": (root / "eventlog").as_uri(),

@@ -87,6 +87,7 @@ def nights(monkeypatch: pytest.MonkeyPatch) -> Nights:
 
     monkeypatch.setattr(runtime, "night_of", night_of)
     monkeypatch.setattr(runtime, "_session_of_job", session)
+    monkeypatch.setattr(runtime, "_make_roots", lambda night: None)
     monkeypatch.setattr(lease, "held", held)
     return nights
 

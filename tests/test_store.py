@@ -19,6 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs.frames import local_frame
 from jobs.store import Store
+from tests.storage import full_storage
 from transforms import tables
 from transforms.disclosure import Part, Release
 from transforms.errors import Failed
@@ -190,6 +191,16 @@ def test_what_comes_few_rows_at_a_time_is_put_together(
     assert len(store.read(RUNS).inputFiles()) == 1
     assert len(list(folder.glob("*.parquet"))) == 2, "what was just written stays as well"
     assert store.read(RUNS).count() == 5
+
+
+def test_a_table_whose_creation_was_cut_short_is_created_after_all(store: Store) -> None:
+    with pytest.raises(Exception, match="File too large"), full_storage(store.spark):
+        store.create([REJECTED])
+    log = Path(store.path(REJECTED)) / "_delta_log"
+    assert log.exists() and not list(log.glob("*.json"))
+    store.create([REJECTED])
+    store.append(REJECTED, rejections(store, SATURDAY, {"no_id": 1}))
+    assert stored(store) == {(SATURDAY, "no_id", 1)}
 
 
 def test_only_tables_with_a_row_are_filled(store: Store) -> None:
