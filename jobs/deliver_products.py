@@ -160,8 +160,9 @@ def _write_texts(
             release_id=entry.release_id,
             qualities=qualities.get(entry.day, []),
         )
+    files = Files(night.spark)
     for name, text in texts.items():
-        Files(night.spark).write_text(f"{folder}/{name}", text)
+        files.write_text(f"{folder}/{name}", text)
 
 
 def _qualities(parts: Mapping[Product, Part]) -> dict[date, list[Quality]]:

@@ -21,6 +21,7 @@ from typing import Any
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
+from jobs.files import Files
 from transforms.errors import Refused
 
 NAME = "_lease.json"
@@ -147,13 +148,14 @@ class _LeaseFile:
         gateway: Any = spark._sc._gateway
         self.path = path
         self._jvm, self._gateway = jvm, gateway
-        self._hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-        conf = spark._jsc.hadoopConfiguration()
-        system = self._hadoop_path.getFileSystem(conf)
+        files = Files(spark)
+        self._hadoop_path, system = files.hadoop_path(path), files.system(path)
         self._is_local = system.getScheme() == "file"
         # Without checksum files beside it, which could not be put in place together with it.
         self._system = system.getRawFileSystem() if self._is_local else system
-        self._context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(system.getUri(), conf)
+        self._context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(
+            system.getUri(), system.getConf()
+        )
 
     def create(self, holder: Holder) -> bool:
         """False when there is one already, or ours was taken away while it was being made.

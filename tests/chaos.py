@@ -291,30 +291,28 @@ def certified(warehouse: Warehouse) -> Counter[str]:
 def compared_product(calm: Warehouse, disturbed: Warehouse, product: Product) -> Iterator[str]:
     """The same gaps in the data, and suppressed is what the threshold says."""
     key = product.table.key
-    if gaps(disturbed, product.table) != gaps(calm, product.table):
+    ours, theirs = (keys(one, product.table, status="no_data") for one in (disturbed, calm))
+    if ours != theirs:
         yield f"{product.table.name}: other no_data"
-    ours = disturbed.rows(product.table)
+    rows = disturbed.rows(product.table)
     noisy = [row for row in disturbed.rows(tables.NOISY_CELLS) if row["product"] == product.name]
-    no_data = {cell_of(row, key) for row in ours if row["status"] == "no_data"}
+    no_data = {cell_of(row, key) for row in rows if row["status"] == "no_data"}
     for measure in product.measures:
         passing = {
             (row["release_id"], tuple(sorted(row["keys"])))
             for row in noisy
             if row["measure"] == measure and passes(row)
         }
-        if {cell_of(row, key) for row in ours if row[measure] is not None} != passing - no_data:
+        if {cell_of(row, key) for row in rows if row[measure] is not None} != passing - no_data:
             yield f"{product.table.name}.{measure}: suppressed is not what the threshold says"
 
 
-def keys(warehouse: Warehouse, table: Table) -> Counter[str]:
-    return in_any_order({name: row[name] for name in table.key} for row in warehouse.rows(table))
-
-
-def gaps(warehouse: Warehouse, table: Table) -> Counter[str]:
+def keys(warehouse: Warehouse, table: Table, *, status: str | None = None) -> Counter[str]:
+    """Of all rows, or of those of one status."""
     return in_any_order(
         {name: row[name] for name in table.key}
         for row in warehouse.rows(table)
-        if row["status"] == "no_data"
+        if status in (None, row["status"])
     )
 
 

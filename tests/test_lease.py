@@ -145,7 +145,9 @@ def test_a_beat_that_the_storage_refuses_costs_nobody_the_lease(
         before = json.loads(file_of(tmp_path).read_text())
         with full_storage(spark):
             time.sleep(0.5)
-            assert json.loads(file_of(tmp_path).read_text()).keys() == before.keys()
+            now = json.loads(file_of(tmp_path).read_text())
+            assert now.keys() == before.keys()
+            assert now["token"] == before["token"]
             confirm()
         last = file_of(tmp_path).stat().st_mtime_ns
         wait_until(lambda: file_of(tmp_path).stat().st_mtime_ns > last)
