@@ -52,8 +52,8 @@ deliver: $(READY) ## Deliver to every buyer what was published since the last ti
 rewards: $(READY) ## Settle what taking part earned in a month that is over, once: MONTH=2026-11 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.settle_rewards --conf $(CONF) --day $(MONTH)-01
 
-report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml
-	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY)
+report: $(READY) ## Render the HTML report of a published night: DAY=2026-11-23 CONF=conf/demo.toml FULL=1 (charts of every zone)
+	@$(BIN)/python -m jobs.render_report --conf $(CONF) --day $(DAY) $(if $(FULL),--full)
 
 budget: $(READY) ## Show what a night cost, and 7 and 30 days: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.show_budget --conf $(CONF) --day $(DAY)

@@ -22,7 +22,10 @@ from transforms.tables import QUALITY, REFERENCE_ZONES, REJECTED, RELEASES, REWA
 _OF_A_DAY = (*tables.NIGHTLY_PRODUCTS, tables.ZONE_COMPARISON)
 
 
-def render_report(night: Night) -> Path:
+OPTIONS = {"full": "charts of every zone that is published, not only of the busiest eight"}
+
+
+def render_report(night: Night, *, full: bool = False) -> Path:
     """Writes the report of the night in every language, and the statement it links to; returns the
     path of the English one.
     """
@@ -45,6 +48,7 @@ def render_report(night: Night) -> Path:
             epsilon_by_delta=epsilons,
             rho_cap=privacy.rho_cap,
             min_devices=privacy.min_devices,
+            charted_zones=None if full else report.CHARTED_ZONES,
             language=language,
         )
         write_page(report_path(night, language), page)
@@ -122,4 +126,4 @@ def _run(night: Night) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(render_report, description=__doc__ or "", writes=False))
+    sys.exit(run_job(render_report, description=__doc__ or "", flags=OPTIONS, writes=False))

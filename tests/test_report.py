@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import shapely
 
+from jobs.attacks.scenarios import ATTACKS
 from tests.reading import Reading, words
 from tests.test_certificates import FIRST
 from transforms import charts, estimates, language, pages, report
@@ -644,14 +645,18 @@ def test_a_zone_with_hours_suppressed_still_has_its_charts() -> None:
     assert "Nothing could be published" not in text
 
 
-def test_at_most_eight_zones_have_charts_of_their_own() -> None:
+def test_the_busiest_eight_zones_have_charts_of_their_own_or_all_on_demand() -> None:
     rows = [
         (f"z{n:02d}", *[500.0 + n, 480.0, 540.0] * 3, 30.0, 28.0, 33.0, "published")
         for n in range(12)
     ]
-    html = page(replace(NIGHT, zone_days=zone_days(*rows)))
+    night = replace(NIGHT, zone_days=zone_days(*rows))
+    html = page(night)
     assert html.count("A week, hour by hour</h4>") == report.CHARTED_ZONES
     assert "12 of 16 zones" in words(html)
+    whole = page(night, charted_zones=None)
+    assert whole.count("A week, hour by hour</h4>") == 12
+    assert all(f'id="zone-{n}"' in whole and f'href="#zone-{n}"' in whole for n in range(1, 13))
 
 
 def test_a_missing_column_is_named_and_no_page_is_made() -> None:
@@ -696,8 +701,8 @@ ALL = replace(
     certificates=[CERTIFICATE],
     rewards=MONTH,
     attacks=[
-        Attack("release-7", "linkage", "a stranger", 0.5, 0.01, 0.6, within, NOW)
-        for within in (True, False)
+        Attack("release-7", name, ATTACKS[name].attacker, 0.5, 0.01, 0.6, within, NOW)
+        for name, within in (("pseudonym_linkage", True), ("audit_of_noise", False))
     ],
 )
 
@@ -709,6 +714,12 @@ def test_a_german_page_has_no_english_words(tables: ReportTables, missing: set[s
     assert '<html lang="de">' in html
     assert "Samstag, 21. November 2026" in words(html)
     assert "undefined" not in html and "%(" not in html
+
+
+def test_attacks_have_german_names() -> None:
+    named = [name.replace("_", " ") for name in ATTACKS]
+    attackers = [one.attacker for one in ATTACKS.values()]
+    assert [text for text in [*named, *attackers] if GERMAN.word(text) == text] == []
 
 
 def test_every_word_of_the_templates_is_translated_with_the_same_values() -> None:

@@ -160,23 +160,24 @@ def night_report(
     epsilon_by_delta: Mapping[float, float],
     rho_cap: float,
     min_devices: int,
+    charted_zones: int | None = CHARTED_ZONES,
     language: Language = ENGLISH,
 ) -> str:
     """The HTML page of one published night.
 
     Times on the page are local to `timezone` (IANA name). `epsilon_by_delta` holds the ε of one
     subscriber-day at each δ, `rho_cap` the ρ that a day may spend; monthly counts are told from
-    `min_devices` on, as all others. Raises ValueError naming all
-    columns that a frame with rows lacks.
+    `min_devices` on, as all others. So many zones, the busiest, have charts of their own, or all
+    whose visitors are published (None). Raises ValueError naming all columns that a frame with
+    rows lacks.
     """
     _require_columns(tables)
     zones = _zones(tables, day=day)
     names = Names({zone.zone_id: zone.label for zone in zones}, language)
     ranked = [zone for zone in zones if zone.visitors.published]
-    busiest = ranked[:CHARTED_ZONES]
+    busiest = ranked[:charted_zones]
     atlas = _atlas(tables, day=day)
-    flows = _measure(tables.zone_flows, "trips", day, *_FLOW_KEYS)
-    catchment = _measure(tables.zone_catchment, "visitors", day, "zone_id", "home_area")
+    rows = _chart_rows(tables, day=day, timezone=timezone)
     return pages.template("report.html.j2", language).render(
         day=day,
         timezone=timezone,
@@ -193,11 +194,11 @@ def night_report(
         else "",
         overview_left_out=max(0, len(ranked) - CHARTED_TOTALS),
         city=_city_map(atlas, zones, busiest, language),
-        cards=_cards(tables, busiest, atlas, flows, catchment, names, day=day, timezone=timezone),
+        cards=[_card(zone, rows, atlas, names) for zone in busiest],
         periods=_periods(tables, zones, day=day),
         ramp=RAMP,
-        flows=_flows(flows, names),
-        catchment=_catchment(catchment, names),
+        flows=_flows(rows.flows, names),
+        catchment=_catchment(rows.catchment, names),
         privacy=_privacy(
             tables.releases,
             names,
@@ -205,7 +206,7 @@ def night_report(
             epsilon_by_delta=epsilon_by_delta,
             rho_cap=rho_cap,
         ),
-        attacks=_attacks(tables.attacks),
+        attacks=_attacks(tables.attacks, language),
         accuracy=_accuracy(tables.benchmark, tables.releases, names),
         participation=_participation(
             tables.participation, min_devices=min_devices, language=language
@@ -377,6 +378,31 @@ def _city_map(
 
 
 @dataclass(frozen=True)
+class ChartRows:
+    """The cells of the day that zones' charts are made of: keys, state, value, low, high."""
+
+    hours: pd.DataFrame  # zone_id, slot: hours since the local midnight
+    dwell: pd.DataFrame  # zone_id, dwell_band
+    flows: pd.DataFrame  # _FLOW_KEYS
+    catchment: pd.DataFrame  # zone_id, home_area
+    popularity: pd.DataFrame  # zone_id, weekday, hour; of the week
+    clock: tuple[int, ...]  # the local hour of each slot
+
+
+def _chart_rows(tables: ReportTables, *, day: date, timezone: str) -> ChartRows:
+    return ChartRows(
+        hours=_hours_of_day(tables.zone_hours, day=day, timezone=timezone),
+        dwell=_measure(tables.zone_dwell, "visitors", day, "zone_id", "dwell_band"),
+        flows=_measure(tables.zone_flows, "trips", day, *_FLOW_KEYS),
+        catchment=_measure(tables.zone_catchment, "visitors", day, "zone_id", "home_area"),
+        popularity=measure_of(
+            tables.zone_popularity, "popularity", keys=("zone_id", "weekday", "hour")
+        ),
+        clock=clock_hours(day, timezone),
+    )
+
+
+@dataclass(frozen=True)
 class Card:
     """One zone's charts, each with the numbers behind it."""
 
@@ -392,52 +418,31 @@ class Card:
     flows: Sequence[Mapping[str, object]]
 
 
-def _cards(
-    tables: ReportTables,
-    zones: Sequence[Zone],
-    atlas: Atlas,
-    flows: pd.DataFrame,
-    catchment: pd.DataFrame,
-    names: Names,
-    *,
-    day: date,
-    timezone: str,
-) -> list[Card]:
-    """Of each zone its charts, and the tables behind them."""
-    hours = _hours_of_day(tables.zone_hours, day=day, timezone=timezone)
-    dwell = _measure(tables.zone_dwell, "visitors", day, "zone_id", "dwell_band")
-    popular = measure_of(tables.zone_popularity, "popularity", keys=("zone_id", "weekday", "hour"))
-    clock = clock_hours(day, timezone)
-    language = names.language
-    cards = []
-    for zone in zones:
-        week = {
-            (weekday - 1, hour): one
-            for (weekday, hour), one in _of_zone(popular, zone, "weekday", "hour").items()
-        }
-        by_hour = {slot: one for (slot,), one in _of_zone(hours, zone, "slot").items()}
-        bands = {band: one for (band,), one in _of_zone(dwell, zone, "dwell_band").items()}
-        stays = {band_name(band, language): bands.get(band, MISSING) for band in DWELL_BANDS}
-        homes = {area: one for (area,), one in _of_zone(catchment, zone, "home_area").items()}
-        shapes = atlas.catchment(zone.zone_id, homes)
-        is_own = [flows[end] == zone.zone_id for end in _FLOW_KEYS[:2]]
-        cards.append(
-            Card(
-                zone,
-                week=week,
-                week_chart=charts.week(week, language=language),
-                hours=[
-                    (f"{hour:02d}", by_hour.get(slot, MISSING)) for slot, hour in enumerate(clock)
-                ],
-                hours_chart=charts.hours(by_hour, clock=clock, language=language),
-                stays=stays,
-                stays_chart=charts.bands(stays, language=language),
-                homes=_homes(catchment[catchment["zone_id"] == zone.zone_id], names, most=LISTED),
-                homes_map=charts.map_of(shapes, height=300, language=language) if shapes else "",
-                flows=_trips(flows[is_own[0] | is_own[1]], names, most=OWN_LISTED),
-            )
-        )
-    return cards
+def _card(zone: Zone, rows: ChartRows, atlas: Atlas, names: Names) -> Card:
+    clock, flows, language = rows.clock, rows.flows, names.language
+    week = {
+        (weekday - 1, hour): one
+        for (weekday, hour), one in _of_zone(rows.popularity, zone, "weekday", "hour").items()
+    }
+    by_hour = {slot: one for (slot,), one in _of_zone(rows.hours, zone, "slot").items()}
+    bands = {band: one for (band,), one in _of_zone(rows.dwell, zone, "dwell_band").items()}
+    stays = {band_name(band, language): bands.get(band, MISSING) for band in DWELL_BANDS}
+    homes = {area: one for (area,), one in _of_zone(rows.catchment, zone, "home_area").items()}
+    shapes = atlas.catchment(zone.zone_id, homes)
+    is_own = [flows[end] == zone.zone_id for end in _FLOW_KEYS[:2]]
+    lives = rows.catchment["zone_id"] == zone.zone_id
+    return Card(
+        zone,
+        week=week,
+        week_chart=charts.week(week, language=language),
+        hours=[(f"{hour:02d}", by_hour.get(slot, MISSING)) for slot, hour in enumerate(clock)],
+        hours_chart=charts.hours(by_hour, clock=clock, language=language),
+        stays=stays,
+        stays_chart=charts.bands(stays, language=language),
+        homes=_homes(rows.catchment[lives], names, most=LISTED),
+        homes_map=charts.map_of(shapes, height=300, language=language) if shapes else "",
+        flows=_trips(flows[is_own[0] | is_own[1]], names, most=OWN_LISTED),
+    )
 
 
 def _of_zone(rows: pd.DataFrame, zone: Zone, *keys: str) -> dict[tuple[Any, ...], Estimate]:
@@ -658,9 +663,9 @@ def _privacy(
     }
 
 
-def _attacks(attacks: Sequence[Attack]) -> dict[str, object]:
+def _attacks(attacks: Sequence[Attack], language: Language) -> dict[str, object]:
     """What attacks on the day's releases reached, all risks in one table."""
-    risks = by_risk(attacks)
+    risks = by_risk(attacks, language=language)
     lines = [line for of_risk in risks.values() for line in of_risk]
     return {
         "risks": risks,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from transforms.language import ENGLISH, Language
 from transforms.tables import ATTACK_VIEWS
 
 UNPROTECTED, RELEASED = ATTACK_VIEWS
@@ -47,7 +48,9 @@ def risk_of(attack: str) -> str:
     return OTHER_RISK
 
 
-def by_risk(attacks: Sequence[Attack]) -> dict[str, list[dict[str, object]]]:
+def by_risk(
+    attacks: Sequence[Attack], *, language: Language = ENGLISH
+) -> dict[str, list[dict[str, object]]]:
     """By risk: each attack on the release, beside its score on unprotected counts, as text."""
     unprotected = {(one.release_id, one.attack): one for one in attacks if one.view == UNPROTECTED}
     lines: dict[str, list[dict[str, object]]] = {risk: [] for risk in (*RISKS, OTHER_RISK)}
@@ -56,8 +59,8 @@ def by_risk(attacks: Sequence[Attack]) -> dict[str, list[dict[str, object]]]:
             before = unprotected.get((one.release_id, one.attack))
             lines[risk_of(one.attack)].append(
                 {
-                    "attack": one.attack.replace("_", " "),
-                    "attacker": one.attacker,
+                    "attack": language.word(one.attack.replace("_", " ")),
+                    "attacker": language.word(one.attacker),
                     "release_id": one.release_id,
                     "unprotected": figure(before.score) if before else "–",
                     "score": figure(one.score),
