@@ -162,7 +162,7 @@ def _write_texts(
         )
     files = Files(night.spark)
     for name, text in texts.items():
-        files.write_text(f"{folder}/{name}", text)
+        files.put(f"{folder}/{name}", text)
 
 
 def _qualities(parts: Mapping[Product, Part]) -> dict[date, list[Quality]]:

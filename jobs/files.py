@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _WITH_RIGHTS = ("file", "hdfs")
@@ -116,17 +117,52 @@ class Files:
         if not self.system(path).rename(self.hadoop_path(path), self.hadoop_path(name)):
             raise OSError(f"{name} was not written")
 
-    def write_text(self, path: str, text: str) -> None:
-        """Whole or not at all: written under a hidden name, it then takes the old one's place."""
+    def put(
+        self, path: str, text: str, *, beside: str | None = None, replaces: bool = True
+    ) -> None:
+        """Writes a whole file or none: under a name `beside` it, a hidden one if not told, and then
+        in one step under its own. Nothing is left beside it where that fails.
+
+        Raises `Py4JJavaError`, with Hadoop's FileAlreadyExistsException for a file that is there
+        and may not be replaced.
+        """
         folder, name = path.rsplit("/", 1)
-        hidden = f"{folder}/.{name}.new"
-        stream = self.system(path).create(self.hadoop_path(hidden), True)
+        made = self.hadoop_path(f"{folder}/{beside or f'.{name}.new'}")
+        system = self.plain_system(path)
         try:
-            stream.write(text.encode())
-        finally:
-            stream.close()
-        self.system(path).delete(self.hadoop_path(path), False)
-        self.rename(hidden, path)
+            stream = system.create(made, True)
+            try:
+                stream.write(text.encode())
+            finally:
+                stream.close()
+            self._move(made, path, replaces=replaces)
+        except Py4JJavaError:
+            system.delete(made, False)
+            raise
+
+    def _move(self, made: Any, path: str, *, replaces: bool) -> None:
+        system, there = self.system(path), self.hadoop_path(path)
+        if replaces and _is_local(system):
+            # In one step, which a local disk's FileContext has not.
+            self.plain_system(path).rename(made, there)
+            return
+        gateway: Any = self.spark._sc._gateway
+        kind = getattr(self._jvm.org.apache.hadoop.fs, "Options$Rename")
+        options = gateway.new_array(kind, 1)
+        options[0] = kind.OVERWRITE if replaces else kind.NONE
+        contexts = self._jvm.org.apache.hadoop.fs.FileContext
+        contexts.getFileContext(system.getUri(), self._conf).rename(made, there, options)
+
+    def plain_system(self, path: str) -> Any:
+        """As `system`, but on a local disk without checksum files: these can't be put in place
+        together with what they are about.
+        """
+        system = self.system(path)
+        return system.getRawFileSystem() if _is_local(system) else system
+
+
+def _is_local(system: Any) -> bool:
+    return str(system.getScheme()) == "file"
 
 
 def _file(status: Any) -> File:

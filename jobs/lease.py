@@ -145,17 +145,10 @@ class _LeaseFile:
 
     def __init__(self, spark: SparkSession, path: str) -> None:
         jvm: Any = spark._jvm
-        gateway: Any = spark._sc._gateway
         self.path = path
-        self._jvm, self._gateway = jvm, gateway
-        files = Files(spark)
-        self._hadoop_path, system = files.hadoop_path(path), files.system(path)
-        self._is_local = system.getScheme() == "file"
-        # Without checksum files beside it, which could not be put in place together with it.
-        self._system = system.getRawFileSystem() if self._is_local else system
-        self._context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(
-            system.getUri(), system.getConf()
-        )
+        self._files, self._jvm = Files(spark), jvm
+        self._hadoop_path = self._files.hadoop_path(path)
+        self._system = self._files.plain_system(path)
 
     def create(self, holder: Holder) -> bool:
         """False when there is one already, or ours was taken away while it was being made.
@@ -165,7 +158,7 @@ class _LeaseFile:
         """
         self._system.mkdirs(self._hadoop_path.getParent())
         try:
-            self._put(holder, overwrite=False)
+            self._put(holder, replaces=False)
         except Py4JJavaError as error:
             failure = str(error.java_exception)
             if any(sign in failure for sign in ("AlreadyExists", "FileNotFound", "No such file")):
@@ -174,30 +167,12 @@ class _LeaseFile:
         return True
 
     def write(self, holder: Holder) -> None:
-        self._put(holder, overwrite=True)
+        self._put(holder, replaces=True)
 
-    def _put(self, holder: Holder, *, overwrite: bool) -> None:
-        """Written beside it and then given its name: full storage or a kill leaves the old one."""
-        beside = self._hadoop_path.suffix(f".{holder.token}")
-        try:
-            stream = self._system.create(beside, True)
-            try:
-                stream.write(json.dumps(asdict(holder)).encode())
-            finally:
-                stream.close()
-            self._move(beside, overwrite=overwrite)
-        except Py4JJavaError:
-            self._system.delete(beside, False)
-            raise
-
-    def _move(self, beside: Any, *, overwrite: bool) -> None:
-        if overwrite and self._is_local:
-            self._system.rename(beside, self._hadoop_path)  # in one step, which the other has not
-            return
-        kind = getattr(self._jvm.org.apache.hadoop.fs, "Options$Rename")
-        options = self._gateway.new_array(kind, 1)
-        options[0] = kind.OVERWRITE if overwrite else kind.NONE
-        self._context.rename(beside, self._hadoop_path, options)
+    def _put(self, holder: Holder, *, replaces: bool) -> None:
+        """Full storage or a kill leaves the old one."""
+        text, beside = json.dumps(asdict(holder)), f"{NAME}.{holder.token}"
+        self._files.put(self.path, text, beside=beside, replaces=replaces)
 
     def read(self) -> Holder | None:
         """None while there is none, or where the storage needs more than one step, half of one."""
@@ -216,5 +191,5 @@ class _LeaseFile:
     def remove(self) -> None:
         """With what somebody who was killed has left beside it."""
         for found in self._system.listStatus(self._hadoop_path.getParent()):
-            if found.getPath().getName().startswith(self._hadoop_path.getName()):
+            if found.getPath().getName().startswith(NAME):
                 self._system.delete(found.getPath(), False)

@@ -496,8 +496,13 @@ class Store:
             writer.save(self.path(table))
 
     def _holds_nothing_of(self, table: Table, where: Where) -> bool:
-        """Whether there is no folder of these dates, in a table that has one for each."""
+        """Whether there is no folder of these dates, in a table that has one for each. Of other
+        values folders have names of their own, so these are looked for by Delta.
+        """
+        days = (value for given in where.values() for value in _values(given))
         if not where or not set(where) <= set(table.partitioned_by):
+            return False
+        if not all(isinstance(day, date) for day in days):
             return False
         folders = _folders(self.path(table), where)
         return not any(map(self._files.exists, folders))
