@@ -28,7 +28,7 @@ help: ## List all commands
 
 setup: $(READY) ## Make the environment (.venv) and fetch the jars, once
 
-$(READY): requirements.txt setup.py conf/jars.txt .ci/setup .ci/archive_classes.py
+$(READY): requirements.txt setup.py conf/jars.txt tests/conf/jars.txt .ci/setup .ci/archive_classes.py
 	@PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/setup >&2
 	@touch $@
 

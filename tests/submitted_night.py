@@ -21,6 +21,7 @@ from nbclient import NotebookClient
 from jobs.keys import KEY_BYTES
 from jobs.runtime import CLASSES, NO_CONF, archive_option
 from tests.cluster import Cluster, standalone
+from tests.hdfs import Hdfs, hdfs
 from transforms.tables import NIGHTLY_PRODUCTS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -126,7 +127,12 @@ class Submitted:
     landing: Path
     root: Path
     cluster: Cluster = field(repr=False)
+    storage: Hdfs = field(repr=False)
     watch: Watch = field(repr=False)
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
 
     @property
     def published(self) -> Path:
@@ -154,7 +160,6 @@ class Submitted:
 
 
 ROOTS = ("restricted", "published")
-MOUNTED, MOUNTS = "viewfs://site", "fs.viewfs.mounttable.site"
 LOST, LOST_AFTER = 1, "ingest reference"
 """The machine that is lost, and the step after which: while events are read and gathered."""
 
@@ -164,14 +169,12 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     """Runs a night on executors in processes of their own, started far from the project, and every
     notebook on what it published.
 
-    Its tables lie on storage that no job could open as files (Hadoop's viewfs, mounted here), other
-    paths are relative to where it is started: no executor is there. Event log on and readable;
-    temporary files of Spark, Java and Python each in a known folder.
+    Its tables lie on HDFS, and are copied from there when it has ended; other paths are relative to
+    where it is started: no executor is there. Event log on and readable; temporary files of Spark,
+    Java and Python each in a known folder.
     """
     for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
         (root / name).mkdir()
-    for name in ROOTS:
-        (root / name).mkdir(mode=0o700)
     java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
     java += f" -Djava.io.tmpdir={root / 'tmp'}"
     here = environment(TMPDIR=str(root / "tmp"))
@@ -188,19 +191,21 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
         "spark.driver.extraJavaOptions": java,
         "spark.executor.extraJavaOptions": java,
-        **{f"spark.hadoop.{MOUNTS}.link./{name}": (root / name).as_uri() for name in ROOTS},
     }
-    with standalone(root / "cluster", environment=here, memory_mib=2048) as cluster:
+    with (
+        hdfs(root / "hdfs") as storage,
+        standalone(root / "cluster", environment=here, memory_mib=2048) as cluster,
+    ):
         command = [
             Path(sys.executable).parent / "spark-submit",
             *("--master", cluster.url),
             *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
             *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
-            *("--conf", settings_of(root), "--day", DAY),
+            *("--conf", settings_of(root, storage), "--day", DAY),
             *("--landing", os.path.relpath(landing, root / "work")),
         ]
         folders = (root / "local", root / "tmp", *cluster.disks)
-        watch = Watch(root / "restricted/keys", folders, root / "kept")
+        watch = Watch(root / "keys", folders, root / "kept")
         output = root / "output/stdout"
         with (
             watching(watch.look),
@@ -217,21 +222,23 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
                 timeout=timeout_s,
                 check=False,
             )
-    said = (root / "output/stderr").read_text("utf-8")
-    assert done.returncode == 0, said[-4000:]
-    for notebook in NOTEBOOKS:
-        _execute(notebook, root / "notebooks", roots=root)
-    yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, watch)
+        said = (root / "output/stderr").read_text("utf-8")
+        assert done.returncode == 0, said[-4000:]
+        for name in ROOTS:
+            storage.copy(f"/{name}", root / name)
+        for notebook in NOTEBOOKS:
+            _execute(notebook, root / "notebooks", roots=root)
+        yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, storage, watch)
 
 
-def settings_of(root: Path) -> Path:
-    """Settings on the mounted storage, with their base and profile beside them."""
+def settings_of(root: Path, storage: Hdfs) -> Path:
+    """Settings on this storage, with their base and profile beside them."""
     folder = root / "etc"
     folder.mkdir()
     for name in ("base.toml", "spark-local.conf", "log4j2.properties"):
         shutil.copy(PROJECT / "conf" / name, folder)
-    lines = [f'{name} = "{MOUNTED}/{name}"' for name in ROOTS]
-    lines += ['keys = "../restricted/keys"', 'reports = "reports"']
+    lines = [f'{name} = "{storage.url}/{name}"' for name in ROOTS]
+    lines += ['keys = "../keys"', 'reports = "reports"']
     (folder / "site.toml").write_text("\n".join(["[paths]", *lines]), encoding="utf-8")
     return folder / "site.toml"
 

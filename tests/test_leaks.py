@@ -41,7 +41,6 @@ from tests.small_world import landing_of_small_world
 from tests.submitted_night import (
     DAY,
     LOST,
-    MOUNTED,
     NOTEBOOKS,
     ROOTS,
     Submitted,
@@ -89,7 +88,7 @@ def submitted(
 def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
     assert not [line for line in submitted.stderr.splitlines() if line.startswith("error:")]
     lines = submitted.stdout.splitlines()
-    assert lines[-2:] == [f"{name}: {MOUNTED}/{name}" for name in ROOTS]
+    assert lines[-2:] == [f"{name}: {submitted.storage.url}/{name}" for name in ROOTS]
     assert all(gold_rows(submitted.published).values())
     runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
     assert runs["outcome"].to_pylist() == ["published"]
@@ -99,6 +98,11 @@ def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted
     for table in TABLES:
         root = submitted.root / table.root
         assert (root / table.path / "_delta_log").is_dir(), table.name
+
+
+def test_roots_are_made_for_their_owner_and_for_a_group(submitted: Submitted) -> None:
+    rights = {name: submitted.storage.rights(f"/{name}") for name in ROOTS}
+    assert rights == {"restricted": "rwx------", "published": "rwxr-x---"}
 
 
 def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted) -> None:
@@ -296,7 +300,7 @@ def test_each_restricted_table_holds_no_more_than_it_must(
     }
     assert holders["pseudonyms"] == {place(VISITS)}
     assert holders["keys"] == set()
-    assert list((folder / "keys").iterdir()) == []
+    assert list(submitted.keys.iterdir()) == []
 
 
 @pytest.mark.parametrize("product", NIGHTLY_PRODUCTS, ids=lambda product: product.name)
