@@ -21,7 +21,7 @@ DIST        ?= dist
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo world night status deliver rewards report budget statement certificate erase expire
-.PHONY: attack notebooks test sensitivity leaks accuracy bench year chaos check zip clean
+.PHONY: attack notebooks test sensitivity leaks accuracy bench year soak chaos check zip clean
 
 help: ## List all commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 12
@@ -96,6 +96,9 @@ bench: $(READY) ## Hold the speed of a night against DuckDB on the same events: 
 
 year: $(READY) ## Hold the last night of a year against the first of a new warehouse: PAIRS=3
 	@$(BIN)/python -m tests.year $(if $(PAIRS),--pairs $(PAIRS))
+
+soak: $(READY) ## Run many nights into one warehouse and say what grows: NIGHTS=60
+	@$(BIN)/python -m tests.soak $(if $(NIGHTS),--nights $(NIGHTS))
 
 chaos: KILLS ?= 50
 chaos: NIGHTS ?= 10

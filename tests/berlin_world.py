@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tests.shared_data import PROJECT, shared_data
+from tests.shared_data import shared_data
+from tests.small_world import small_session
 
 DAY = date(2025, 9, 27)
 MIDNIGHT = datetime(2025, 9, 26, 22, tzinfo=UTC)  # in Berlin
@@ -105,10 +106,8 @@ def berlin(root: Path) -> Berlin:
     zones = json.dumps({"type": "FeatureCollection", "features": centres}, ensure_ascii=False)
     (landing / "zones" / "berlin.geojson").write_text(zones, encoding="utf-8")
     world = Berlin(landing, root, centres, census)
-    tests = (PROJECT / "tests" / "conf" / "tests.toml").read_text(encoding="utf-8")
     world.conf.write_text(
-        f'[paths]\nreports = "{root}/reports"\n\n[spark.conf]\n{tests.split("[spark.conf]")[1]}',
-        encoding="utf-8",
+        f'[paths]\nreports = "{root}/reports"\n\n{small_session()}', encoding="utf-8"
     )
     return world
 

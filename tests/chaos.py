@@ -36,7 +36,7 @@ from deltalake import DeltaTable
 from rich.console import Console
 
 from jobs import lease
-from tests.small_world import landing_of_small_world
+from tests.small_world import landing_of_small_world, small_session
 from tests.submitted_night import PROJECT, environment
 from transforms import tables
 from transforms.budget import THRESHOLD_SIGMAS
@@ -77,14 +77,11 @@ class Warehouse:
     @property
     def conf(self) -> Path:
         """The tests' small session on this warehouse's folders."""
-        _, _, spark = (
-            (PROJECT / "tests/conf/tests.toml").read_text("utf-8").partition("[spark.conf]")
-        )
         paths = {name: self.root / name for name in ("restricted", "published")}
         lines = ["[paths]", f'landing = "{self.landing}"']
         lines += [f'{name} = "{path}"' for name, path in paths.items()]
         path = self.root / "chaos.toml"
-        path.write_text("\n".join([*lines, "[spark.conf]"]) + spark, encoding="utf-8")
+        path.write_text("\n".join([*lines, small_session()]), encoding="utf-8")
         return path
 
     def command(self, *days: str) -> list[str]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.shared_data import PROJECT, shared_data
+from tests.small_world import small_session
 
 DECISIONS = pa.schema(
     [
@@ -133,8 +134,7 @@ def _settings(sample: Sample, root: Path) -> str:
     for there, here in moved.items():
         assert text.count(there) == 1
         text = text.replace(there, here)
-    tests = (PROJECT / "tests" / "conf" / "tests.toml").read_text(encoding="utf-8")
-    return text + "\n[spark.conf]\n" + tests.split("[spark.conf]\n")[1]
+    return f"{text}\n{small_session()}"
 
 
 def _write(folder: Path, table: pa.Table) -> None:

@@ -1,4 +1,6 @@
-"""Landing files for tests: those of a small demo world, and decisions as a test wants them."""
+"""What tests run on: landing files of a small demo world, decisions as a test wants them, a small
+Spark session.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import pyarrow.parquet as pq
 
 from jobs import make_world
 
-GEOGRAPHY = Path(__file__).resolve().parent.parent / "conf/demo_geography.toml"
+TESTS = Path(__file__).resolve().parent
+GEOGRAPHY = TESTS.parent / "conf/demo_geography.toml"
 DECISIONS = pa.schema(
     [
         ("decision_id", pa.string()),
@@ -47,3 +50,11 @@ def write_decisions(file: Path, decisions: Iterable[tuple[object, ...]]) -> Path
     file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, DECISIONS), file)
     return file
+
+
+def small_session() -> str:
+    """The section of settings that makes the tests' Spark session."""
+    _, head, lines = (
+        (TESTS / "conf/tests.toml").read_text(encoding="utf-8").partition("[spark.conf]")
+    )
+    return head + lines

@@ -16,7 +16,7 @@ from jobs import lease
 from jobs.run_night import run_night
 from jobs.runtime import RESTATE, run_job
 from jobs.store import Store
-from tests.small_world import landing_of_small_world
+from tests.small_world import landing_of_small_world, small_session
 from tests.storage import full_storage
 from transforms.disclosure import Release
 from transforms.tables import (
@@ -90,11 +90,9 @@ class Site:
 def site(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Site:
     root = tmp_path_factory.mktemp("once")
     landing = landing_of_small_world(root / "world", subscribers=300, centres=3, last_day=DAY)
-    tests = (PROJECT / "tests/conf/tests.toml").read_text(encoding="utf-8")
-    _, _, spark_conf = tests.partition("[spark.conf]")
     (root / "half.toml").write_text(
         f'[paths]\nlanding = "{landing}"\nrestricted = "{root}/restricted"\n'
-        f'published = "{root}/published"\n{HALF}\n[spark.conf]\n{spark_conf}'
+        f'published = "{root}/published"\n{HALF}\n{small_session()}'
     )
     return Site(root)
 
