@@ -46,7 +46,7 @@ night: $(READY) ## Run every job of one night, safe to repeat: DAY=2026-11-23 (o
 status: $(READY) ## Show how the last nights went, and what is left to do: DAY=2026-11-23 CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.show_status --conf $(CONF) --day $(DAY)
 
-deliver: $(READY) ## Deliver to every buyer what was published since the last time: BUYERS=conf/buyers.toml CONF=conf/demo.toml
+deliver: $(READY) ## Deliver to every buyer what was published since the last time: DAY=2026-11-23 BUYERS=conf/buyers.toml CONF=conf/demo.toml
 	@$(BIN)/python -m jobs.deliver_products --conf $(CONF) --day $(DAY) --buyers $(or $(BUYERS),conf/buyers.toml)
 
 rewards: $(READY) ## Settle what taking part earned in a month that is over, once: MONTH=2026-11 CONF=conf/demo.toml
