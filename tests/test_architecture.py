@@ -203,10 +203,10 @@ def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
 
 
 def test_no_job_writes_files_but_those_who_say_so() -> None:
-    """Tables go through the store; a page, a contract, a key, figures for monitoring,
+    """Tables go through the store; a page, a contract, a key, the lease, figures for monitoring,
     the demo world and what a comparison with it found are files of their own.
     """
-    writes = {"write_text", "write_bytes", "write_table", "write_dataset", "write_deltalake"}
+    writes = {"put", "write_text", "write_bytes", "write_table", "write_dataset", "write_deltalake"}
     writes |= {"to_parquet", "to_csv", "to_json", "to_pickle", "fdopen", "copyfile", "copytree"}
     writers = {
         path.stem
@@ -216,6 +216,7 @@ def test_no_job_writes_files_but_those_who_say_so() -> None:
     assert writers == {
         "deliver_products",
         "keys",
+        "lease",
         "make_world",
         "measure_accuracy",
         "monitoring",
