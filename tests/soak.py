@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     conf = root / "soak.toml"
     lines = [f'{name} = "{root / name}"' for name in ROOTS]
     conf.write_text("\n".join(["[paths]", f'landing = "{landing}"', *lines, small_session()]))
-    console = Console(width=110, highlight=False)
     nights = soaked(root, conf=str(conf), nights=options.nights)
-    show(console, nights)
     print(json.dumps({"nights": len(nights)} | grown(nights)))
     return 0
 
@@ -89,6 +87,8 @@ def soaked(root: Path, *, conf: str, nights: int) -> list[Soaked]:
             run_night(night)
             seconds = time.perf_counter() - began
             done.append(Soaked(seconds, *lying_in(root), heap_mib(spark)))
+            if len(done) % TEN == 0:
+                show(done)
     finally:
         spark.stop()
     return done
@@ -109,13 +109,14 @@ def heap_mib(spark: SparkSession) -> float:
     return float(runtime.totalMemory() - runtime.freeMemory()) / 2**20
 
 
-def show(console: Console, nights: Sequence[Soaked]) -> None:
+def show(nights: Sequence[Soaked]) -> None:
+    """Medians of ten nights each."""
     table = Table("nights", *(one.name.replace("_", " ") for one in fields(Soaked)))
     for first in range(0, len(nights), TEN):
         ten = nights[first : first + TEN]
         middle = (median(column) for column in zip(*map(astuple, ten), strict=True))
         table.add_row(f"{first + 1} to {first + len(ten)}", *(f"{one:,.1f}" for one in middle))
-    console.print(table)
+    Console(width=110, highlight=False).print(table)
 
 
 def grown(nights: Sequence[Soaked]) -> dict[str, float]:
