@@ -25,6 +25,11 @@ _OF_A_DAY = (*tables.NIGHTLY_PRODUCTS, tables.ZONE_COMPARISON)
 OPTIONS = {"full": "charts of every zone that is published, not only of the busiest eight"}
 
 
+def show_report(night: Night, *, full: bool = False) -> None:
+    """Writes the report and says where it lies."""
+    night.progress.console.print(f"report: {render_report(night, full=full)}", markup=False)
+
+
 def render_report(night: Night, *, full: bool = False) -> Path:
     """Writes the report of the night in every language, and the statement it links to; returns the
     path of the English one.
@@ -126,4 +131,4 @@ def _run(night: Night) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_job(render_report, description=__doc__ or "", flags=OPTIONS, writes=False))
+    sys.exit(run_job(show_report, description=__doc__ or "", flags=OPTIONS, writes=False))

@@ -416,6 +416,20 @@ def test_the_map_of_the_city_tells_zones_without_a_number_apart(html: str) -> No
     assert ">1</text>" in chart and ">2</text>" in chart and ">3</text>" not in chart
 
 
+def test_zones_in_one_place_share_their_number_on_the_map() -> None:
+    """A zone inside another one."""
+    places = [outline(west) for west in (13.40, 13.4001, 13.5)]
+    html = page(replace(NIGHT, zones=NIGHT.zones.iloc[:3].assign(geometry=places)))
+    chart = html.split("Map of all zones with their visitors")[1].split("</svg>")[0]
+    assert ">1, 2</text>" in chart and ">2</text>" not in chart
+
+
+def test_kinds_of_zones_are_told_in_words() -> None:
+    zones = NIGHT.zones.assign(kind="shopping_centre")
+    assert "shopping centre" in words(page(replace(NIGHT, zones=zones)))
+    assert "Einkaufszentrum" in words(page(replace(NIGHT, zones=zones), language=GERMAN))
+
+
 def test_hours_without_a_number_are_gaps_in_the_day(html: str) -> None:
     chart = html.split("This day, visitors by hour</h4>")[1].split("</svg>")[0]
     assert chart.count("url(#suppressed-hatch)") == 1

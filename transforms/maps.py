@@ -18,6 +18,8 @@ _MARGIN, _LEAST_MARGIN = 0.12, 0.01
 """Round what a map is to show: in parts of its size, and in degrees."""
 _LARGEST, _SMALLEST = 0.035, 0.008
 """Radius of a zone's circle, in parts of the map's size."""
+_NEAR = 0.04
+"""How far apart, in parts of the map's size, two numbers can be read."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,21 @@ class Atlas:
         return rows
 
     def numbered(self, zones: Sequence[str]) -> list[Row]:
-        """A number above each of the zones, from 1 on, for `city`."""
-        off = (_LARGEST + 0.015) * _size(_around(self._middles.values()))
-        return [
-            {"x": middle.x, "y": middle.y + off, "text": f"{number}"}
-            for number, zone in enumerate(zones, start=1)
-            if (middle := self._middles.get(zone))
-        ]
+        """A number above each of the zones, from 1 on, for `city`; those in one place share it."""
+        size = _size(_around(self._middles.values()))
+        labels: list[tuple[shapely.Point, str]] = []
+        for number, zone in enumerate(zones, start=1):
+            middle = self._middles.get(zone)
+            if middle is None:
+                continue
+            near = (at for at, (one, _) in enumerate(labels) if one.distance(middle) < _NEAR * size)
+            at = next(near, None)
+            if at is None:
+                labels.append((middle, f"{number}"))
+            else:
+                labels[at] = (labels[at][0], f"{labels[at][1]}, {number}")
+        off = (_LARGEST + 0.015) * size
+        return [{"x": middle.x, "y": middle.y + off, "text": text} for middle, text in labels]
 
     def catchment(self, zone_id: str, visitors: Mapping[str, Estimate]) -> list[Row]:
         """Where the visitors of a zone live: areas by their number, all others hatched; nothing

@@ -172,7 +172,7 @@ def night_report(
     rows lacks.
     """
     _require_columns(tables)
-    zones = _zones(tables, day=day)
+    zones = _zones(tables, day=day, language=language)
     names = Names({zone.zone_id: zone.label for zone in zones}, language)
     ranked = [zone for zone in zones if zone.visitors.published]
     busiest = ranked[:charted_zones]
@@ -303,7 +303,7 @@ def _anything_published(tables: ReportTables, day: date) -> bool:
 # --- zones ----------------------------------------------------------------------------------
 
 
-def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
+def _zones(tables: ReportTables, *, day: date, language: Language) -> list[Zone]:
     """Every zone known or published, the busiest first, those without a number last."""
     days = of_day(tables.zone_days, day)
     named = _by_id(tables.zones)
@@ -319,11 +319,7 @@ def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
         Zone(
             zone_id=zone_id,
             label=labels[zone_id],
-            about=" · ".join(
-                text
-                for column in ("centre_name", "kind", "opening_hours")
-                if (text := text_of(named.get(zone_id, {}).get(column)))
-            ),
+            about=_about(named.get(zone_id, {}), language),
             status=status.get(zone_id, NO_DATA),
             **{name: of_zone.get(zone_id, MISSING) for name, of_zone in measures.items()},
         )
@@ -337,6 +333,15 @@ def _zones(tables: ReportTables, *, day: date) -> list[Zone]:
             zone.label,
         ),
     )
+
+
+def _about(zone: Mapping[str, Any], language: Language) -> str:
+    """Centre, kind and opening hours, as far as they are known."""
+    centre, kind, hours = (
+        text_of(zone.get(column)) for column in ("centre_name", "kind", "opening_hours")
+    )
+    parts = (centre, kind and language.word(kind.replace("_", " ")), hours)
+    return " · ".join(part for part in parts if part)
 
 
 def _by_id(zones: pd.DataFrame) -> dict[str, dict[str, Any]]:
