@@ -123,7 +123,7 @@ def _rows_over(night: Night, limits: Mapping[Table, Limits]) -> dict[str, int]:
             F.lit(table.name).alias("table"), F.count(F.lit(1)).alias("rows")
         )
         for table, limit in limits.items()
-        if limit.rows
+        if limit.rows and night.store.may_hold_older(table, limit.rows.date)
     ]
     if not counts:
         return {}

@@ -109,6 +109,11 @@ class Files:
         for file in files:
             self.system(file.path).delete(self.hadoop_path(file.path), False)
 
+    def remove_if_empty(self, folder: str) -> None:
+        system, path = self.system(folder), self.hadoop_path(folder)
+        if not system.listStatus(path):
+            system.delete(path, False)
+
     def remove_folder(self, folder: str) -> None:
         self.system(folder).delete(self.hadoop_path(folder), True)
 

@@ -367,7 +367,11 @@ class Store:
             listed = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
             self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({listed})")
             self.spark.sql(f"REORG TABLE delta.`{path}` APPLY (PURGE)")
-        self._files.remove(self.stale_files(table))
+        stale = self.stale_files(table)
+        self._files.remove(stale)
+        if table.partitioned_by:
+            for folder in {file.path.rpartition("/")[0] for file in stale}:
+                self._files.remove_if_empty(folder)
         self._cut_log(f"{path}/_delta_log")
 
     def _cut_log(self, folder: str) -> None:
@@ -406,6 +410,13 @@ class Store:
         needed = {path.rsplit("/", 1)[-1] for path in self.read(table).inputFiles()}
         files = (file for file in self._files.below(path) if _is_data(file))
         return [file for file in files if file.name not in needed]
+
+    def may_hold_older(self, table: Table, than: date) -> bool:
+        """Whether a row may be older. Where each date has a folder of its own no row is asked."""
+        if table.partitioned_by != (table.age_column,):
+            return True
+        names = (folder.rsplit("/", 1)[-1] for folder in self._files.folders(self.path(table)))
+        return any("=" in name and name.split("=")[1] < str(than) for name in names)
 
     @contextmanager
     def on_this_machine(self) -> Iterator[list[Path]]:

@@ -29,6 +29,7 @@ from transforms.tables import (
     QUALITY,
     QUARANTINE,
     REWARDS_LEDGER,
+    RUNS,
     TABLES,
     VISITS,
     Table,
@@ -178,6 +179,8 @@ def test_what_has_reached_its_limit_goes_down_to_the_files(night: Night, told: s
         assert len(data_files(night, table)) == 2
         log = Path(night.store.path(table)) / "_delta_log"
         assert len(list(log.glob("*.json"))) == 1, "older entries are gone, too"
+        folders = {path.name for path in log.parent.glob("day=*")}
+        assert folders == {f"day={day}" for day in days_in(night, table)}
     assert [row.content for row in night.store.read(CONSENT_DECISIONS).collect()] == ["sound"]
     assert [row.month for row in night.store.read(REWARDS_LEDGER).collect()] == [date(2015, 12, 1)]
 
@@ -214,6 +217,9 @@ def test_a_second_time_there_is_nothing_to_do(night: Night, told: str) -> None:
     assert erase_expired(night) == "0 rows over their age limit"
     assert night.store.version(VISITS) == version
     assert expired(night) == lines
+    assert night.store.may_hold_older(VISITS, than=days_ago(5)), "one is six days old"
+    assert not night.store.may_hold_older(VISITS, than=days_ago(6)), "its folders say so"
+    assert night.store.may_hold_older(RUNS, than=LONG_AGO.date()), "who knows"
 
 
 def test_of_people_what_was_replaced_goes_a_night_later(night: Night, told: str) -> None:
