@@ -211,6 +211,7 @@ def _zone_rows(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
 
 def stored_zones(night: Night) -> list[geography.Zone]:
     """The zones of the night's day as `ingest_reference` stored them, in the order of their ids."""
+    zones = night.store.rows(REFERENCE_ZONES, day=night.day.date)
     return [
         geography.Zone(
             row.zone_id,
@@ -222,15 +223,15 @@ def stored_zones(night: Night) -> list[geography.Zone]:
             row.attraction,
             bytes(row.geometry),
         )
-        for row in night.of_day(REFERENCE_ZONES).orderBy("zone_id").collect()
+        for row in sorted(zones, key=lambda row: str(row.zone_id))
     ]
 
 
 def unseen_zones(night: Night) -> list[str]:
     """Ids of the stored zones that no cell sees: nothing will ever be counted there."""
-    seen = night.of_day(REFERENCE_CELL_ZONES)
-    unseen = night.of_day(REFERENCE_ZONES).join(seen, on="zone_id", how="left_anti")
-    return [row.zone_id for row in unseen.select("zone_id").orderBy("zone_id").collect()]
+    pairs = night.of_day(REFERENCE_CELL_ZONES)
+    seen = {row.zone_id for row in pairs.select("zone_id").distinct().collect()}
+    return [zone.zone_id for zone in stored_zones(night) if zone.zone_id not in seen]
 
 
 def _name_unseen(night: Night, unseen: Sequence[str]) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
-from pyspark.sql import functions as F
-
 from jobs import certify
 from jobs.runtime import Night, run_job
 from jobs.show_budget import read_ledger
@@ -54,8 +52,12 @@ def write_page(path: Path, page: str) -> None:
 
 def attacks_on(night: Night, releases: Collection[str]) -> list[Attack]:
     """Scores of these releases, attacked or not."""
-    rows = night.store.read(ATTACKS).where(F.col("release_id").isin(list(releases))).collect()
-    return [Attack(**{one.name: row[one.name] for one in fields(Attack)}) for row in rows]
+    found = (night.store.rows(ATTACKS, release_id=release) for release in sorted(releases))
+    return [
+        Attack(**{one.name: row[one.name] for one in fields(Attack)})
+        for rows in found
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":

@@ -86,10 +86,10 @@ class Store:
     spark: SparkSession
     restricted: str
     published: str
-    _read: dict[str, tuple[int, list[Row]]] = field(
+    _read: dict[str, tuple[int, dict[str, list[Row]]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """Small tables as they were when they were last read, with their version then."""
+    """Rows of small tables by what was asked for, and the version that they are of."""
     _there: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """Tables that exist."""
 
@@ -152,14 +152,18 @@ class Store:
             return local_frame(self.spark, [], _nullable(table.schema))
         return self.spark.read.format("delta").load(self.path(table))
 
-    def rows(self, table: Table) -> list[Row]:
-        """All rows of a small table, read again only when it has changed."""
-        version = self.version(table)
-        known, rows = self._read.get(table.name, (None, []))
+    def rows(self, table: Table, **where: date | str | tuple[date, ...]) -> list[Row]:
+        """Rows of a small table whose columns equal `where`, read again only when the table has
+        changed.
+        """
+        version, condition = self.version(table), _equal(where) or "true"
+        known, rows = self._read.get(table.name, (None, {}))
         if known != version:
-            rows = self.read(table).collect()
+            rows = {}
             self._read[table.name] = version, rows
-        return rows
+        if condition not in rows:
+            rows[condition] = self.read(table).where(condition).collect()
+        return rows[condition]
 
     def filled(self, tables: Iterable[Table]) -> set[str]:
         """Names of those that hold a row."""

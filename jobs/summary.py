@@ -9,17 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import certify, releases
-from jobs.ingest_reference import unseen_zones
+from jobs.ingest_reference import stored_zones, unseen_zones
 from jobs.render_statement import attacks_on, statement_path
 from jobs.runtime import Night
 from jobs.show_budget import read_ledger
 from transforms import budget
 from transforms.risks import RELEASED
-from transforms.tables import (
-    REFERENCE_ZONES,
-    RUNS,
-    ZONE_DAYS,
-)
+from transforms.tables import RUNS, ZONE_DAYS
 from transforms.wording import few
 
 _BUSIEST = 10
@@ -46,22 +42,16 @@ def show_summary(night: Night, report: Path) -> None:
 
 
 def _busiest_zones(night: Night) -> Table:
-    names = night.of_day(REFERENCE_ZONES).select("zone_id", "name")
-    days = night.of_day(ZONE_DAYS.table)
-    rows = (
-        days.where(F.col("visitors").isNotNull())
-        .join(names, on="zone_id", how="left")
-        .orderBy(F.desc("visitors"))
-        .limit(_BUSIEST)
-        .collect()
-    )
+    names = {zone.zone_id: zone.name for zone in stored_zones(night)}
+    days = night.of_day(ZONE_DAYS.table).where(F.col("visitors").isNotNull())
+    rows = days.orderBy(F.desc("visitors")).limit(_BUSIEST).collect()
     table = Table(title=f"Busiest zones on {night.day.date} (people, 95 % interval)")
     table.add_column("zone")
     for title in ("visitors", "interval", "visits", "median stay"):
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(
-            Text(row.name or row.zone_id),
+            Text(names.get(row.zone_id) or row.zone_id),
             f"{row.visitors:,.0f}",
             f"{row.visitors_low:,.0f} – {row.visitors_high:,.0f}",
             _or_suppressed(row.visits, "{:,.0f}"),

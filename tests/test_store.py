@@ -167,8 +167,11 @@ def test_small_tables_are_read_again_when_anybody_changed_them_and_only_then(
     assert [row.reason for row in store.rows(REJECTED)] == ["no_id"]
     write(Store(store.spark, store.restricted, store.published), "no_time")
     assert sorted(row.reason for row in store.rows(REJECTED)) == ["no_id", "no_time"]
+    assert len(store.rows(REJECTED, day=SATURDAY, reason="no_id")) == 1
+    assert store.rows(REJECTED, reason="no_cell") == []
     monkeypatch.setattr(Store, "read", None)
     assert len(store.rows(REJECTED)) == 2
+    assert len(store.rows(REJECTED, day=SATURDAY, reason="no_id")) == 1
 
 
 def test_what_comes_few_rows_at_a_time_is_put_together(
