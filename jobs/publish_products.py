@@ -65,7 +65,9 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
         entry = releases.open_or_next(night)
         if not releases.is_drawn(night, entry):
             _draw(night, entry)
-        night.store.publish(derived_release(night, entry))
+        noisy_cells = releases.noisy_cells(night, entry.release_id).persist()
+        night.store.publish(derived_release(night, entry, noisy_cells))
+        noisy_cells.unpersist()
         night.store.publish(rolled_up_release(night, entry))
         night.store.create(tables.TABLES)
         entry = releases.close(night, entry)
@@ -198,14 +200,15 @@ def _subscribers_by_brand(
     return disclosure.over_domain(sums, brands.crossJoin(states), calibration, day=month)
 
 
-def derived_release(night: Night, entry: Entry) -> disclosure.Release:
-    """What is published of a night: all of it follows from its stored noise and public lists."""
+def derived_release(night: Night, entry: Entry, noisy_cells: DataFrame) -> disclosure.Release:
+    """What is published of a night: all of it follows from `noisy_cells`, which are stored and the
+    release's own, and public lists.
+    """
     zones = night.of_day(REFERENCE_ZONES)
     cell_zones = night.of_day(REFERENCE_CELL_ZONES)
     outages = network.sound(night.landing.judged_outages())
     hours = _settled(network.zone_hours_without_data(zones, cell_zones, outages, night.day.hours))
     days = network.zone_days_without_data(hours, hours_of_day=len(night.day.hours))
-    noisy_cells = releases.noisy_cells(night, entry.release_id)
     weight, area_weights = _weights(night)
     evidence = extrapolation.Evidence(
         noisy_cells=noisy_cells,

@@ -56,7 +56,9 @@ def reads_of_release(night: Night, release_id: str) -> Reads:
     now, so that gold made of another draw than the one stored shows as a second one.
     """
     noisy = pd.concat(_noisy_versions(night, release_id))
-    release = derived_release(night, releases.entry_of(night, release_id))
+    release = derived_release(
+        night, releases.entry_of(night, release_id), releases.noisy_cells(night, release_id)
+    )
     derived = pd.concat(
         one
         for product in NIGHTLY_PRODUCTS
