@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from jobs.keys import KEY_BYTES
 from jobs.runtime import CLASSES, NO_CONF, archive_option
 from tests.cluster import Cluster, standalone
-from tests.hdfs import Hdfs, hdfs
+from tests.hdfs import hdfs
 from transforms.tables import NIGHTLY_PRODUCTS
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -126,8 +126,9 @@ class Submitted:
     stderr: str = field(repr=False)
     landing: Path
     root: Path
+    storage: str  # where its tables lay
+    rights: Mapping[str, str]  # of the two roots there, as `ls` writes them
     cluster: Cluster = field(repr=False)
-    storage: Hdfs = field(repr=False)
     watch: Watch = field(repr=False)
 
     @property
@@ -164,8 +165,7 @@ LOST, LOST_AFTER = 1, "ingest reference"
 """The machine that is lost, and the step after which: while events are read and gathered."""
 
 
-@contextmanager
-def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[Submitted]:
+def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Submitted:
     """Runs a night on executors in processes of their own, started far from the project, and every
     notebook on what it published.
 
@@ -175,23 +175,9 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
     """
     for name in ("work", "eventlog", "output", "local", "tmp", "kept", "notebooks"):
         (root / name).mkdir()
-    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
-    java += f" -Djava.io.tmpdir={root / 'tmp'}"
     here = environment(TMPDIR=str(root / "tmp"))
     if CLASSES.exists():  # six JVMs start here
-        java += f" {archive_option()}"
         here |= {"SPARK_CONF_DIR": str(NO_CONF), "SPARK_DAEMON_JAVA_OPTS": archive_option()}
-    spark_conf = {
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": (root / "eventlog").as_uri(),
-        "spark.eventLog.compress": "false",
-        "spark.local.dir": str(root / "local"),
-        "spark.executor.memory": "2g",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
-        "spark.driver.extraJavaOptions": java,
-        "spark.executor.extraJavaOptions": java,
-    }
     with (
         hdfs(root / "hdfs") as storage,
         standalone(root / "cluster", environment=here, memory_mib=2048) as cluster,
@@ -199,9 +185,9 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
         command = [
             Path(sys.executable).parent / "spark-submit",
             *("--master", cluster.url),
-            *(part for name, value in spark_conf.items() for part in ("--conf", f"{name}={value}")),
+            *(part for pair in spark_conf(root).items() for part in ("--conf", "=".join(pair))),
             *("--py-files", package(root), PROJECT / "jobs/run_night.py"),
-            *("--conf", settings_of(root, storage), "--day", DAY),
+            *("--conf", settings_of(root, storage.url), "--day", DAY),
             *("--landing", os.path.relpath(landing, root / "work")),
         ]
         folders = (root / "local", root / "tmp", *cluster.disks)
@@ -224,20 +210,41 @@ def submitted_night(landing: Path, root: Path, *, timeout_s: float) -> Iterator[
             )
         said = (root / "output/stderr").read_text("utf-8")
         assert done.returncode == 0, said[-4000:]
+        rights = {name: storage.rights(f"/{name}") for name in ROOTS}
         for name in ROOTS:
             storage.copy(f"/{name}", root / name)
-        for notebook in NOTEBOOKS:
-            _execute(notebook, root / "notebooks", roots=root)
-        yield Submitted(output.read_text("utf-8"), said, landing, root, cluster, storage, watch)
+    for notebook in NOTEBOOKS:
+        _execute(notebook, root / "notebooks", roots=root)
+    return Submitted(
+        output.read_text("utf-8"), said, landing, root, storage.url, rights, cluster, watch
+    )
 
 
-def settings_of(root: Path, storage: Hdfs) -> Path:
+def spark_conf(root: Path) -> dict[str, str]:
+    java = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m"  # a night fills the usual 48m
+    java += f" -Djava.io.tmpdir={root / 'tmp'}"
+    if CLASSES.exists():
+        java += f" {archive_option()}"
+    return {
+        "spark.eventLog.enabled": "true",
+        "spark.eventLog.dir": (root / "eventlog").as_uri(),
+        "spark.eventLog.compress": "false",
+        "spark.local.dir": str(root / "local"),
+        "spark.executor.memory": "2g",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # frames are small here, plans are many
+        "spark.driver.extraJavaOptions": java,
+        "spark.executor.extraJavaOptions": java,
+    }
+
+
+def settings_of(root: Path, storage: str) -> Path:
     """Settings on this storage, with their base and profile beside them."""
     folder = root / "etc"
     folder.mkdir()
     for name in ("base.toml", "spark-local.conf", "log4j2.properties"):
         shutil.copy(PROJECT / "conf" / name, folder)
-    lines = [f'{name} = "{storage.url}/{name}"' for name in ROOTS]
+    lines = [f'{name} = "{storage}/{name}"' for name in ROOTS]
     lines += ['keys = "../keys"', 'reports = "reports"']
     (folder / "site.toml").write_text("\n".join(["[paths]", *lines]), encoding="utf-8")
     return folder / "site.toml"

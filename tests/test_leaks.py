@@ -68,7 +68,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def submitted(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Submitted]:
+) -> Submitted:
     """The one night that the tests submit, over a world of `--subscribers`. Tests that look at it
     belong into this file: the processes that run the files share nothing.
     """
@@ -78,8 +78,7 @@ def submitted(
     landing = landing_of_small_world(
         root / "world", subscribers=subscribers, centres=centres, last_day=DAY
     )
-    with submitted_night(landing, root, timeout_s=600 + subscribers / 20) as night:
-        yield night
+    return submitted_night(landing, root, timeout_s=600 + subscribers / 20)
 
 
 # --- the night ----------------------------------------------------------------------------------
@@ -88,7 +87,7 @@ def submitted(
 def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted) -> None:
     assert not [line for line in submitted.stderr.splitlines() if line.startswith("error:")]
     lines = submitted.stdout.splitlines()
-    assert lines[-2:] == [f"{name}: {submitted.storage.url}/{name}" for name in ROOTS]
+    assert lines[-2:] == [f"{name}: {submitted.storage}/{name}" for name in ROOTS]
     assert all(gold_rows(submitted.published).values())
     runs = DeltaTable(str(submitted.restricted / RUNS.path)).to_pyarrow_table()
     assert runs["outcome"].to_pylist() == ["published"]
@@ -101,8 +100,7 @@ def test_spark_submit_publishes_a_night_from_another_folder(submitted: Submitted
 
 
 def test_roots_are_made_for_their_owner_and_for_a_group(submitted: Submitted) -> None:
-    rights = {name: submitted.storage.rights(f"/{name}") for name in ROOTS}
-    assert rights == {"restricted": "rwx------", "published": "rwxr-x---"}
+    assert submitted.rights == {"restricted": "rwx------", "published": "rwxr-x---"}
 
 
 def test_what_spark_submit_was_given_wins_over_the_profile(submitted: Submitted) -> None:
