@@ -22,7 +22,10 @@ from transforms.tables import QUALITY, REFERENCE_ZONES, REJECTED, RELEASES, REWA
 _OF_A_DAY = (*tables.NIGHTLY_PRODUCTS, tables.ZONE_COMPARISON)
 
 
-OPTIONS = {"full": "charts of every zone that is published, not only of the busiest eight"}
+OPTIONS = {
+    "full": "charts of every zone that is published, not only of the busiest "
+    f"{report.CHARTED_ZONES}"
+}
 
 
 def show_report(night: Night, *, full: bool = False) -> None:

@@ -371,7 +371,7 @@ class Store:
             listed = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
             self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({listed})")
             self.spark.sql(f"REORG TABLE delta.`{path}` APPLY (PURGE)")
-        stale = self.stale_files(table)
+            stale = self.stale_files(table)
         self._files.remove(stale)
         if table.partitioned_by:
             for folder in {file.path.rpartition("/")[0] for file in stale}:
@@ -514,10 +514,10 @@ class Store:
         """Whether there is no folder of these dates, in a table that has one for each. Of other
         values folders have names of their own, so these are looked for by Delta.
         """
-        days = (value for given in where.values() for value in _values(given))
         if not where or not set(where) <= set(table.partitioned_by):
             return False
-        if not all(isinstance(day, date) for day in days):
+        values = (value for given in where.values() for value in _values(given))
+        if not all(isinstance(value, date) for value in values):
             return False
         folders = _folders(self.path(table), where)
         return not any(map(self._files.exists, folders))

@@ -36,7 +36,7 @@ from deltalake import DeltaTable
 from rich.console import Console
 
 from jobs import lease
-from tests.small_world import landing_of_small_world, small_session
+from tests.small_world import landing_of_small_world, small_site
 from tests.submitted_night import PROJECT, environment
 from transforms import tables
 from transforms.budget import THRESHOLD_SIGMAS
@@ -76,13 +76,7 @@ class Warehouse:
 
     @property
     def conf(self) -> Path:
-        """The tests' small session on this warehouse's folders."""
-        paths = {name: self.root / name for name in ("restricted", "published")}
-        lines = ["[paths]", f'landing = "{self.landing}"']
-        lines += [f'{name} = "{path}"' for name, path in paths.items()]
-        path = self.root / "chaos.toml"
-        path.write_text("\n".join([*lines, small_session()]), encoding="utf-8")
-        return path
+        return small_site(self.root, self.landing)
 
     def command(self, *days: str) -> list[str]:
         return [sys.executable, "-m", "jobs.run_night", "--conf", str(self.conf), *days]

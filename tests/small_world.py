@@ -52,6 +52,15 @@ def write_decisions(file: Path, decisions: Iterable[tuple[object, ...]]) -> Path
     return file
 
 
+def small_site(root: Path, landing: Path) -> Path:
+    """Writes settings of an installation with both roots in `root` and the tests' Spark session."""
+    lines = ["[paths]", f'landing = "{landing}"']
+    lines += [f'{name} = "{root / name}"' for name in ("restricted", "published")]
+    conf = root / "site.toml"
+    conf.write_text("\n".join([*lines, small_session()]), encoding="utf-8")
+    return conf
+
+
 def small_session() -> str:
     """The section of settings that makes the tests' Spark session."""
     _, head, lines = (

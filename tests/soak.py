@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +31,7 @@ from rich.table import Table
 
 from jobs.run_night import run_night
 from jobs.runtime import load_settings, night_of, spark_session
-from tests.small_world import landing_of_small_world, small_session
+from tests.small_world import landing_of_small_world, small_site
 
 LAST_DAY = date(2026, 11, 21)
 TEN = 10
@@ -66,10 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         last_day=str(LAST_DAY),
         days=options.nights,
     )
-    conf = root / "soak.toml"
-    lines = [f'{name} = "{root / name}"' for name in ROOTS]
-    conf.write_text("\n".join(["[paths]", f'landing = "{landing}"', *lines, small_session()]))
-    nights = soaked(root, conf=str(conf), nights=options.nights)
+    nights = soaked(root, conf=str(small_site(root, landing)), nights=options.nights)
     print(json.dumps({"nights": len(nights)} | grown(nights)))
     return 0
 
@@ -80,9 +77,7 @@ def soaked(root: Path, *, conf: str, nights: int) -> list[Soaked]:
     done = []
     try:
         for back in reversed(range(nights)):
-            night = night_of(
-                settings, LAST_DAY - timedelta(days=back), spark, now=lambda: datetime.now(UTC)
-            )
+            night = night_of(settings, LAST_DAY - timedelta(days=back), spark)
             began = time.perf_counter()
             run_night(night)
             seconds = time.perf_counter() - began
