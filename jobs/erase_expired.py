@@ -133,9 +133,7 @@ def _rows_over(night: Night, limits: Mapping[Table, Limits]) -> dict[str, int]:
 def _expire(night: Night, table: Table, over: Over, limits: Limits) -> Expired:
     if limits.rows and over.rows:
         _delete(night, table, limits.rows)
-    stale = len(night.store.stale_files(table))
-    night.store.forget([table])
-    files = stale - len(night.store.stale_files(table))
+    files = night.store.forget([table])
     since = limits.rows or night.day
     return Expired(night.day.date, table.name, over.rows, files, since.date, night.now())
 
@@ -173,7 +171,7 @@ def _finding(table: Table, over: Over | None) -> Finding:
         column=table.age_column,
         critical=True,
         success=not over,
-        observed=f"{rows} rows and {files} old files",
+        observed=f"{few(rows)} rows and {files} old files",
     )
 
 

@@ -348,19 +348,19 @@ class Store:
         if self.exists(table):
             DeltaTable.forPath(self.spark, self.path(table)).delete(condition)
 
-    def forget(self, tables: Iterable[Table]) -> None:
+    def forget(self, tables: Iterable[Table]) -> int:
         """Leaves nothing of the tables but the rows they have now: no older file or version, no
         deletion vector, no change data, no older entry of Delta's log. Nobody may be reading an
-        older version; where there is nothing to forget, nothing is done.
+        older version; where there is nothing to forget, nothing is done. -> data files removed
         """
         several = list(tables)
         for table in several:
             self._must_be_restricted(table)
-        at_once(self._forget, several)
+        return sum(at_once(self._forget, several))
 
-    def _forget(self, table: Table) -> None:
+    def _forget(self, table: Table) -> int:
         if not self.exists(table):
-            return
+            return 0
         path = self.path(table)
         delta = DeltaTable.forPath(self.spark, path)
         found = delta.detail().select("properties").first()["properties"]
@@ -377,6 +377,7 @@ class Store:
             for folder in {file.path.rpartition("/")[0] for file in stale}:
                 self._files.remove_if_empty(folder)
         self._cut_log(f"{path}/_delta_log")
+        return len(stale)
 
     def _cut_log(self, folder: str) -> None:
         """Removes what Delta's log says of versions before the newest one, which becomes a
