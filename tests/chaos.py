@@ -2,14 +2,17 @@
 
     python -m tests.chaos [--kills 50] [--nights 10] [--seed 7] [--out build/chaos]
 
-The nights of a small made world are run twice. In one warehouse nothing happens to them. In the
-other each is started, killed (`kill -9`) at a random moment, and started again, some times over,
-before it may come to its end: the driver with its JVM, the JVM alone, or the Python process alone.
+The nights of a small made world are run twice. In one warehouse each is started, killed (`kill -9`)
+at a random moment, and started again, some times over, before it comes to its end: the driver with
+its JVM, the JVM alone, or the Python process alone. A night that ended before its moment came is
+not killed any more; when kills are missing after `--nights`, more nights follow, twice as many at
+most. In the other warehouse nothing happens to the same nights.
 Then the two are compared: everybody's stays and who may be counted, what was rejected, the ledger,
 the keys of all that is published, and which of it had to be suppressed. Noise and pseudonyms are
 drawn and differ; nothing else may.
 
-The last line is JSON: kills, differences, leftovers (files that nothing names, keys, leases).
+The last line is JSON: nights, kills, differences, leftovers (files that nothing names, keys,
+leases).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import psutil
@@ -42,12 +46,12 @@ from transforms import tables
 from transforms.budget import THRESHOLD_SIGMAS
 from transforms.tables import NIGHTLY_PRODUCTS, PUBLISHED, PUBLISHED_PRODUCTS, Product, Table
 
-LAST_DAY = date(2026, 11, 21)
+FIRST_DAY = date(2026, 11, 2)
 SUBSCRIBERS, CENTRES = 300, 3
 VICTIMS = ("driver", "jvm", "python")
 MIN_DEVICES = 30
-TRIES = 3
-"""Starts that come to their end before they are killed; then the next night's turn comes."""
+A_NIGHT_S = 60
+"""What the first night is taken to last."""
 
 # What is drawn, or says when it was written, differs; everything else may not.
 DRAWN = {"pseudonym", "noisy_devices"}
@@ -102,27 +106,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"seed {options.seed}")
     root = options.out.absolute()
     shutil.rmtree(root, ignore_errors=True)
+    days = [FIRST_DAY + timedelta(days=number) for number in range(2 * options.nights)]
     landing = landing_of_small_world(
         root / "world",
         subscribers=SUBSCRIBERS,
         centres=CENTRES,
-        last_day=str(LAST_DAY),
-        days=options.nights,
+        last_day=str(days[-1]),
+        days=len(days),
     )
-    days = [LAST_DAY - timedelta(days=back) for back in reversed(range(options.nights))]
     calm, disturbed = (Warehouse(root / name, landing) for name in ("calm", "disturbed"))
     for warehouse in (calm, disturbed):
         warehouse.root.mkdir()
-    console.print(f"{len(days)} nights undisturbed …")
-    run_to_the_end(calm, "--from", str(days[0]), "--to", str(days[-1]))
-    kills = disturb(console, disturbed, days, kills=options.kills, dice=random.Random(options.seed))
-    differences = [*disturbed.differences, *compared(calm, disturbed)]
+    dice = random.Random(options.seed)
+    kills = disturb(console, disturbed, days, kills=options.kills, nights=options.nights, dice=dice)
     leftovers = [*left_over(disturbed, since=kills.last_night_at)]
+    console.print(f"{kills.nights} nights undisturbed …")
+    run_to_the_end(calm, "--from", str(days[0]), "--to", str(days[kills.nights - 1]))
+    differences = [*calm.differences, *disturbed.differences, *compared(calm, disturbed)]
     for what, found in (("different", differences), ("left over", leftovers)):
         for one in found:
             console.print(f"{what}: {one}", markup=False)
     console.print(f"killed during: {told(kills.by_step)}", markup=False)
     figures = {
+        "nights": kills.nights,
         "kills": kills.number,
         "differences": len(differences),
         "leftovers": len(leftovers),
@@ -139,33 +145,45 @@ class Kills:
     """How many there were, at which steps, and when the last night was begun."""
 
     last_night_at: datetime
+    nights: int = 0
     number: int = 0
     by_step: Counter[str] = field(default_factory=Counter)
 
 
 def disturb(
-    console: Console, warehouse: Warehouse, days: Sequence[date], *, kills: int, dice: random.Random
+    console: Console,
+    warehouse: Warehouse,
+    days: Sequence[date],
+    *,
+    kills: int,
+    nights: int,
+    dice: random.Random,
 ) -> Kills:
-    """Runs every night to its end at last, and kills as often as `kills` on the way."""
-    done, horizon_s = Kills(datetime.now(UTC)), 0.0
-    for number, day in enumerate(days):
+    """Runs at least `nights` to their end at last, and more until there were as many `kills`."""
+    done = Kills(datetime.now(UTC))
+    took_s: list[float] = []
+    for day in days:
+        if done.nights >= nights and done.number >= kills:
+            break
         done.last_night_at = datetime.now(UTC)
-        wanted = round(kills * (number + 1) / len(days))
-        tries = TRIES
-        while done.number < wanted and tries:
-            moment_s, victim = dice.uniform(1, horizon_s or 60), dice.choice(VICTIMS)
+        done.nights += 1
+        wanted = min(kills, round(kills * done.nights / nights))
+        horizon_s = mean(took_s or [A_NIGHT_S])
+        while done.number < wanted:
+            moment_s, victim = dice.uniform(1, horizon_s), dice.choice(VICTIMS)
             step = killed(warehouse, day, victim=victim, after_s=moment_s)
             if step is None:
-                tries -= 1
-                continue
+                console.print(f"{day}: over before {moment_s:.1f} s")
+                break
             done.number += 1
             done.by_step[step] += 1
             console.print(
                 f"{day}: killed the {victim} after {moment_s:.1f} s, {step}", markup=False
             )
-        began = time.monotonic()
-        run_to_the_end(warehouse, "--day", str(day))
-        horizon_s = max(horizon_s, time.monotonic() - began)
+        else:
+            began = time.monotonic()
+            run_to_the_end(warehouse, "--day", str(day))
+            took_s.append(time.monotonic() - began)
     return done
 
 
