@@ -22,6 +22,7 @@ from jobs.frames import local_frame
 from jobs.keys import key_store, left_behind
 from jobs.quality import Finding
 from jobs.runtime import Night, run_job
+from jobs.store import at_once
 from transforms import retention
 from transforms.days import LocalDay
 from transforms.settings import KEPT
@@ -69,7 +70,7 @@ def erase_expired(night: Night) -> str:
     pending = finish_pending(night)
     limits = _limits_by_table(night)
     over = _over(night, limits)
-    gone = [_expire(night, table, one, limits[table]) for table, one in over.items()]
+    gone = at_once(lambda table: _expire(night, table, over[table], limits[table]), over)
     gone += _destroy_keys(night)
     if gone:
         rows = [astuple(one) for one in gone]

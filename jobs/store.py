@@ -362,11 +362,10 @@ class Store:
         if not self.exists(table):
             return 0
         path = self.path(table)
-        delta = DeltaTable.forPath(self.spark, path)
-        found = delta.detail().select("properties").first()["properties"]
+        found = self._snapshot(table).metadata().configuration()
         wanted, stale = _properties(table), self.stale_files(table)
         has_vectors = any(file.name.startswith("deletion_vector") for file in stale)
-        if has_vectors or any(found.get(name) != value for name, value in wanted.items()):
+        if has_vectors or not all(found.get(name).contains(wanted[name]) for name in wanted):
             # Made by somebody else: with deletion vectors the rows themselves are still in files.
             listed = ", ".join(f"'{name}' = '{value}'" for name, value in wanted.items())
             self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({listed})")
