@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass
 class Kills:
-    """How many there were, at which steps, and when the last night was begun."""
+    """How many there were, at which steps, amid how many nights, and when the last was begun."""
 
     last_night_at: datetime
     nights: int = 0

@@ -22,7 +22,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -49,12 +49,12 @@ ROOTS = ("restricted", "published")
 
 @dataclass(frozen=True)
 class Soaked:
-    """What a night took, and what lies there afterwards."""
+    """What a night took, and what lies there afterwards; or medians of several."""
 
     seconds: float
-    restricted_files: int
-    restricted_log_bytes: int
-    published_files: int
+    restricted_files: float
+    restricted_log_bytes: float
+    published_files: float
     heap_mib: float
 
 
@@ -87,13 +87,12 @@ def soaked(root: Path, *, conf: str, days: Sequence[date]) -> list[Soaked]:
     done: list[Soaked] = []
     try:
         clock = delta_clock(spark, root)
-        for day in days:
-            at = LocalDay(day, settings.zone_info).end + AT_NIGHT
-            if not done:
-                redate(settings.paths.landing, by=at - utc_now())
+        starts = [LocalDay(day, settings.zone_info).end + AT_NIGHT for day in days]
+        redate(settings.paths.landing, by=starts[0] - utc_now())
+        for day, at in zip(days, starts, strict=True):
             clock.setTime(int(1000 * at.timestamp()))
             began, by = time.time(), at - utc_now()
-            run_night(night_of(settings, day, spark, now=later(by)))
+            run_night(night_of(settings, day, spark, now=shifted_clock(by)))
             seconds = time.time() - began
             for name in ROOTS:
                 redate(root / name, by=by, since=began)
@@ -109,7 +108,9 @@ def soaked(root: Path, *, conf: str, days: Sequence[date]) -> list[Soaked]:
 
 
 def kept_shortly(settings: Settings) -> Settings:
-    """Also, weeks may pass without a decision: the people are few."""
+    """Two weeks of all that is kept for longer; a month may pass without a decision, as the people
+    are few.
+    """
     retention = {
         name: days if days == KEPT else min(int(days), KEPT_FOR.days)
         for name, days in settings.retention.items()
@@ -126,7 +127,7 @@ def kept_shortly(settings: Settings) -> Settings:
     )
 
 
-def later(by: timedelta) -> Callable[[], datetime]:
+def shifted_clock(by: timedelta) -> Callable[[], datetime]:
     return lambda: utc_now() + by
 
 
@@ -176,28 +177,24 @@ def heap_mib(spark: SparkSession) -> float:
 
 
 def show(nights: Sequence[Soaked]) -> None:
-    """Medians of ten nights each."""
     table = Table("nights", *(one.name.replace("_", " ") for one in fields(Soaked)))
     for first in range(0, len(nights), TEN):
         ten = nights[first : first + TEN]
-        middle = (median(column) for column in zip(*map(astuple, ten), strict=True))
+        middle = astuple(medians(ten))
         table.add_row(f"{first + 1} to {first + len(ten)}", *(f"{one:,.1f}" for one in middle))
     Console(width=110, highlight=False).print(table)
 
 
 def grown(nights: Sequence[Soaked]) -> dict[str, float]:
     before, last = nights[-3 * TEN : -2 * TEN], nights[-TEN:]
-    names = [one.name for one in fields(Soaked) if one.name != "published_files"]
-    ratios = {
-        name: round(
-            median(getattr(one, name) for one in last)
-            / median(getattr(one, name) for one in before),
-            2,
-        )
-        for name in names
-    }
+    were, are = asdict(medians(before)), asdict(medians(last))
+    ratios = {name: round(are[name] / were[name], 2) for name in are if name != "published_files"}
     sold = (last[-1].published_files - before[0].published_files) / (3 * TEN - 1)
     return {"published_files_a_night": round(sold, 1)} | ratios
+
+
+def medians(nights: Sequence[Soaked]) -> Soaked:
+    return Soaked(*(median(column) for column in zip(*map(astuple, nights), strict=True)))
 
 
 if __name__ == "__main__":
