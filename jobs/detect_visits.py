@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import objections, quality
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.ingest_reference import stored_zones
 from jobs.landing import Events, readable
 from jobs.runtime import Night, compiled, run_job
@@ -83,9 +83,12 @@ def detect_visits(night: Night) -> Accounting:
     read = night.landing.events(night.day.date)
     if read.folders_missing:
         night.progress.note(f"event folders not there: {', '.join(read.folders_missing)}")
-    cells = numbered(night.of_day(REFERENCE_CELLS)).persist()
     is_heavy = sum(size for _, size in read.files) >= COMPILED_FROM_BYTES
-    with readable("events"), compiled(night.spark) if is_heavy else nullcontext():
+    with (
+        readable("events"),
+        compiled(night.spark) if is_heavy else nullcontext(),
+        persisted(numbered(night.of_day(REFERENCE_CELLS))) as cells,
+    ):
         screened = events.screened(read.rows, day_start=night.day.start, day_end=night.day.end)
         counts = _counted(night, screened)
         packing = Packing(night.day.start, cells=cells.count(), types=counts.types)
@@ -99,22 +102,19 @@ def detect_visits(night: Night) -> Accounting:
             .transform(events.placed, cells)
             .transform(events.by_subscriber, packing=packing, partitions=partitions)
             .transform(events.settled, people)
-            .persist()
         )
         try:
-            tally = events.tallied(settled, packing=packing).collect()
-            accounting = _accounted(night, counts, tally, read)
-            faulty = _faulty_rows(night, settled, cells, packing)
-            _store_left_out(night, accounting, tally, faulty, people)
-            accepted = events.accepted(settled)
-            _examine_events(night, accepted, accounting, tally)
-            _store_visits(night, accepted, cells, packing)
+            with persisted(settled):
+                tally = events.tallied(settled, packing=packing).collect()
+                accounting = _accounted(night, counts, tally, read)
+                with persisted(_faulty_rows(night, settled, cells, packing)) as faulty:
+                    _store_left_out(night, accounting, tally, faulty, people)
+                accepted = events.accepted(settled)
+                _examine_events(night, accepted, accounting, tally)
+                _store_visits(night, accepted, cells, packing)
         except BaseException:
             night.key.destroy()  # visits that are not whole are nobody's: done again, new key
             raise
-        finally:
-            settled.unpersist()
-            cells.unpersist()
     return accounting
 
 
@@ -218,10 +218,9 @@ def _store_left_out(
         for row in tally
         if row.outcome not in events.OF_THE_ROW
     ]
-    sample = faulty.withColumn("day", F.lit(day)).persist()
-    ids = F.broadcast(sample.select("subscriber_id"))
+    ids = F.broadcast(faulty.select("subscriber_id"))
     out = people.where(~F.col("taking_part")).join(ids, on="subscriber_id", how="left_semi")
-    shown = sample.join(F.broadcast(out), on="subscriber_id", how="left_anti")
+    shown = faulty.join(F.broadcast(out), on="subscriber_id", how="left_anti")
     night.store.replace_each(
         {
             REJECTED: local_frame(night.spark, rejected, REJECTED.schema),
@@ -230,20 +229,20 @@ def _store_left_out(
         },
         day=day,
     )
-    sample.unpersist()
 
 
 def _faulty_rows(night: Night, settled: DataFrame, cells: DataFrame, packing: Packing) -> DataFrame:
     """Some of the rows that are rejected, with their reason."""
     some = night.landing.some_events(night.day.date, most_bytes=SAMPLED_BYTES)
     screened = events.screened(some, day_start=night.day.start, day_end=night.day.end)
-    return quarantine.sample(
+    sample = quarantine.sample(
         events.placed(screened, cells),
         settled,
         cells,
         packing=packing,
         rows=night.settings.quality.quarantine_rows,
     )
+    return sample.withColumn("day", F.lit(night.day.date))
 
 
 def _examine_events(

@@ -1,8 +1,9 @@
-"""Frames of few rows that a job knows by itself."""
+"""Frames of few rows that a job knows by itself, and frames that are computed once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -34,3 +35,17 @@ def local_frame(
         if arrays[-1].null_count and not field.nullable:
             raise ValueError(f"{field.name}: a value is missing")
     return spark.createDataFrame(pa.Table.from_arrays(arrays, schema=arrow), struct)
+
+
+@contextmanager
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """The frame, computed once for as long as the context lasts.
+
+    Nothing of it stays in memory afterwards, however the context ends; and no later write to a
+    table that it was read from has Spark plan it anew.
+    """
+    frame.persist()
+    try:
+        yield frame
+    finally:
+        frame.unpersist()

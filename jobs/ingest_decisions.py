@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs import objections
 from jobs.files import File
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import consent
@@ -44,14 +44,13 @@ def ingest_decisions(night: Night) -> str:
         if not are_believable(night, files):
             return _nobody_decided(night)
         new_files = unread(night, files)
-        news = _contents(night, new_files).persist()
         light = sum(file.bytes for file in new_files) < _LIGHT_BYTES
-        told = _keep(night, news, light=light) if new_files else "no new file"
-        changed = _reconsider(night, news, light=light)
+        with persisted(_contents(night, new_files)) as news:
+            told = _keep(night, news, light=light) if new_files else "no new file"
+            changed = _reconsider(night, news, light=light)
         if new_files:
             read = _as_rows(night, new_files).withColumn("read_at", F.lit(night.now()))
             store.append(CONSENT_DELIVERIES, read)
-        news.unpersist()
     return f"{told}, {few(changed)} changed periods"
 
 
@@ -160,16 +159,15 @@ def _reconsider(night: Night, news: DataFrame, *, light: bool) -> int:
     """Brings the periods of those concerned up to date. -> how many periods changed"""
     stored, periods = night.store.read(CONSENT_DECISIONS), night.store.read(CONSENT_PERIODS)
     people = consent.reconsidered(F.broadcast(news) if light else news, stored, now=night.now())
-    concerned = (F.broadcast(people) if light else people).persist()
-    theirs = stored.select(*consent.DECIDING).join(concerned, on="subscriber_id", how="left_semi")
-    theirs.persist()
-    decisions = consent.with_conflicts(F.broadcast(theirs) if light else theirs, among=stored)
-    before = periods.join(concerned, on="subscriber_id", how="left_semi")
-    changes = consent.period_changes(consent.periods(decisions, now=night.now()), before)
-    changed = _store(night, CONSENT_PERIODS, changes, light=light)
-    theirs.unpersist()
-    concerned.unpersist()
-    return changed
+    deciding = stored.select(*consent.DECIDING)
+    with (
+        persisted(F.broadcast(people) if light else people) as concerned,
+        persisted(deciding.join(concerned, on="subscriber_id", how="left_semi")) as theirs,
+    ):
+        decisions = consent.with_conflicts(F.broadcast(theirs) if light else theirs, among=stored)
+        before = periods.join(concerned, on="subscriber_id", how="left_semi")
+        changes = consent.period_changes(consent.periods(decisions, now=night.now()), before)
+        return _store(night, CONSENT_PERIODS, changes, light=light)
 
 
 if __name__ == "__main__":

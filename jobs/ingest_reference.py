@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.landing import readable
 from jobs.runtime import Night, run_job
 from transforms import geography, network
@@ -31,33 +31,43 @@ _NAMED_AT_MOST = 5
 def ingest_reference(night: Night) -> str:
     """Reads, judges and stores the reference; raises `Failed` when too much of it is faulty."""
     zones = delivered_zones(night)
-    cells = _cells(night, zones).persist()
-    _examine_people_and_outages(night)
-    place, day = night.settings.place, F.lit(night.day.date)
-    pairs = geography.cell_zones(
+    with persisted(_judged_cells(night, zones)) as judged:
+        _examine_cells(night, judged)
+        _examine_people_and_outages(night)
+        with (
+            persisted(_sound_cells(night, judged)) as cells,
+            persisted(_cell_zones(night, cells, zones)) as pairs,
+        ):
+            return _store(night, zones, cells, pairs)
+
+
+def _store(
+    night: Night, zones: Sequence[geography.Zone], cells: DataFrame, pairs: DataFrame
+) -> str:
+    telling = pairs.where(F.col("probability").isNotNull())
+    tables = {
+        REFERENCE_ZONES: _zone_rows(night, zones),
+        REFERENCE_CELLS: cells,
+        REFERENCE_CELL_ZONES: telling,
+        REFERENCE_CELL_REACH: pairs.where(F.col("probability").isNull()),
+    }
+    by_zone = telling.groupBy("zone_id").count().collect()
+    seen = {row.zone_id: row["count"] for row in by_zone}
+    night.store.replace_each(tables, day=night.day.date)
+    _name_unseen(night, sorted({zone.zone_id for zone in zones} - seen.keys()))
+    return f"{len(zones)} zones, {cells.count():,} cells, {sum(seen.values()):,} pairs"
+
+
+def _cell_zones(night: Night, cells: DataFrame, zones: Sequence[geography.Zone]) -> DataFrame:
+    place = night.settings.place
+    return geography.cell_zones(
         cells,
         zones,
         indoor_zone_ids=_indoor_zone_ids(cells),
         resolution=place.h3_resolution,
         zone_attraction=place.zone_attraction,
         min_presence=place.min_presence,
-    )
-    dated = pairs.withColumn("day", day).persist()
-    telling = dated.where(F.col("probability").isNotNull())
-    tables = {
-        REFERENCE_ZONES: _zone_rows(night, zones),
-        REFERENCE_CELLS: cells.withColumn("day", day),
-        REFERENCE_CELL_ZONES: telling,
-        REFERENCE_CELL_REACH: dated.where(F.col("probability").isNull()),
-    }
-    by_zone = telling.groupBy("zone_id").count().collect()
-    seen = {row.zone_id: row["count"] for row in by_zone}
-    night.store.replace_each(tables, day=night.day.date)
-    told = f"{len(zones)} zones, {cells.count():,} cells, {sum(seen.values()):,} pairs"
-    dated.unpersist()
-    cells.unpersist()
-    _name_unseen(night, sorted({zone.zone_id for zone in zones} - seen.keys()))
-    return told
+    ).withColumn("day", F.lit(night.day.date))
 
 
 def _indoor_zone_ids(cells: DataFrame) -> list[str]:
@@ -108,20 +118,24 @@ def _more(items: Sequence[object]) -> str:
     return "; …" if len(items) > _NAMED_AT_MOST else ""
 
 
-def _cells(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
-    """Sound cells of the day with their area."""
+def _judged_cells(night: Night, zones: Sequence[geography.Zone]) -> DataFrame:
     zone_ids = [zone.zone_id for zone in zones]
     with readable("cells"):
-        judged = (
-            night.landing.judged_cells(night.day.date)
-            .transform(network.with_known_indoor_zones, zone_ids)
-            .persist()
-        )
+        judged = night.landing.judged_cells(night.day.date)
+        return judged.transform(network.with_known_indoor_zones, zone_ids)
+
+
+def _examine_cells(night: Night, judged: DataFrame) -> None:
+    with readable("cells"):
         tell_faults(night, judged, "cells", name="cell_id")
         _tell_notices(night, judged)
+
+
+def _sound_cells(night: Night, judged: DataFrame) -> DataFrame:
+    """Cells of the day with their area."""
     resolution = night.settings.people.catchment_resolution
     area = geography.area(F.col("latitude"), F.col("longitude"), resolution=resolution)
-    return network.sound(judged).withColumn("area", area)
+    return network.sound(judged).withColumns({"area": area, "day": F.lit(night.day.date)})
 
 
 def _tell_notices(night: Night, judged: DataFrame) -> None:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from jobs import releases
 from jobs.certify import certify
 from jobs.detect_visits import taking_part
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import stored_zones
 from jobs.releases import Entry
@@ -65,9 +65,8 @@ def publish_products(night: Night, *, restate: bool = False) -> Entry:
         entry = releases.open_or_next(night)
         if not releases.is_drawn(night, entry):
             _draw(night, entry)
-        noisy_cells = releases.noisy_cells(night, entry.release_id).persist()
-        night.store.publish(derived_release(night, entry, noisy_cells))
-        noisy_cells.unpersist()
+        with persisted(releases.noisy_cells(night, entry.release_id)) as noisy_cells:
+            night.store.publish(derived_release(night, entry, noisy_cells))
         night.store.publish(rolled_up_release(night, entry))
         night.store.create(tables.TABLES)
         entry = releases.close(night, entry)
@@ -84,9 +83,8 @@ def _draw(night: Night, entry: Entry) -> None:
     certify(night, entry)
     night.confirm_alone()
     releases.claim(night, entry)
-    visits = night.of_day(VISITS).persist()
-    releases.draw(night, entry, _counts(night, visits, entry.calibrations))
-    visits.unpersist()
+    with persisted(night.of_day(VISITS)) as visits:
+        releases.draw(night, entry, _counts(night, visits, entry.calibrations))
 
 
 def _leave_out_late_opt_outs(night: Night) -> None:
@@ -165,11 +163,10 @@ def _draw_participants(night: Night) -> None:
     if entry.is_closed:
         return
     releases.claim(night, entry)
-    people = taking_part(night, night.day.first_of_month).persist()
     count = {PARTICIPANTS: _participants_by_area, BRAND_SUBSCRIBERS: _subscribers_by_brand}
-    counts = [count[one.measure](night, people, one, entry.day) for one in entry.calibrations]
-    releases.draw(night, entry, reduce(DataFrame.unionByName, counts))
-    people.unpersist()
+    with persisted(taking_part(night, night.day.first_of_month)) as people:
+        counts = [count[one.measure](night, people, one, entry.day) for one in entry.calibrations]
+        releases.draw(night, entry, reduce(DataFrame.unionByName, counts))
     releases.close(night, entry)
 
 

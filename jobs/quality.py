@@ -59,7 +59,7 @@ def examined(
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     batch = (
-        context.data_sources.add_spark("night")
+        context.data_sources.add_spark("night", persist=False)  # who computed it lets go of it
         .add_dataframe_asset(subject)
         .add_batch_definition_whole_dataframe("all")
         .get_batch({"dataframe": frame})

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs import objections
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.ingest_decisions import ingest_decisions
 from jobs.ingest_reference import tell_faults
 from jobs.landing import readable
@@ -69,14 +69,13 @@ def close_month(night: Night) -> str:
     _store_corrections(night, month, closed)
     corrections = _of_month(night, REWARDS_CORRECTIONS, month)
     corrected = _total(corrections, "amount")
-    days = _days(night, month, terms).persist()
     in_hand = 0 if pool is None else pool + carried_in - corrected
-    terms = terms.sharing(in_hand, days=_total(days, "days"))
-    earnings = rewards.earnings(days, terms=terms)
-    earned = _total(earnings, "amount")
-    ledger = _dated(night, rewards.payable(earnings, corrections), month)
-    night.store.replace(REWARDS_LEDGER, ledger, month=month.first)
-    days.unpersist()
+    with persisted(_days(night, month, terms)) as days:
+        terms = terms.sharing(in_hand, days=_total(days, "days"))
+        earnings = rewards.earnings(days, terms=terms)
+        earned = _total(earnings, "amount")
+        ledger = _dated(night, rewards.payable(earnings, corrections), month)
+        night.store.replace(REWARDS_LEDGER, ledger, month=month.first)
     stored = _of_month(night, REWARDS_LEDGER, month)
     subscribers = stored.where(F.col("days_taken_part") > 0).count()
     entry = {

@@ -202,6 +202,13 @@ def test_no_job_but_the_store_writes_a_frame(path: Path) -> None:
         assert not {"writeTo", "saveAsTable", "insertInto"} & attributes(path)
 
 
+@every_job
+def test_what_a_job_persists_it_lets_go_of(path: Path) -> None:
+    """`frames.persisted` does so however a step ends; a checkpoint goes with its frame."""
+    if path.stem != "frames":
+        assert not {"cache", "persist", "unpersist"} & {c.split(".")[-1] for c in calls(path)}
+
+
 def test_no_job_writes_files_but_those_who_say_so() -> None:
     """Tables go through the store; a page, a contract, a key, the lease, figures for monitoring,
     the demo world and what a comparison with it found are files of their own.

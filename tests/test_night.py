@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -61,6 +62,8 @@ class Ran:
     night: Night
     root: Path
     landing: Path
+    frames_left: int
+    """Frames that Spark has kept of it in memory."""
 
     def table(self, name: str) -> pd.DataFrame:
         folder = "published" if name.startswith("gold.") else "restricted"
@@ -77,8 +80,15 @@ def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     conf = root / "night.toml"
     conf.write_text(CONF.format(landing=landing, root=root))
     night = night_of(load_settings(str(conf)), DAY, spark, now=lambda: NOW)
+    spark.catalog.clearCache()
     run_night(night)
-    return Ran(night, root, landing)
+    return Ran(night, root, landing, frames_left=frames_kept(spark))
+
+
+def frames_kept(spark: SparkSession) -> int:
+    """How many frames are persisted."""
+    shared: Any = spark._jsparkSession
+    return int(shared.sharedState().cacheManager().numCachedEntries())
 
 
 @pytest.fixture(scope="module")
@@ -319,3 +329,11 @@ def _checksums(root: Path) -> dict[str, str]:
 
 def test_the_key_of_the_day_is_gone(ran: Ran) -> None:
     assert list((ran.root / "restricted" / "keys").iterdir()) == []
+
+
+# --- what is left in memory ------------------------------------------------------------------
+
+
+def test_nothing_of_a_night_stays_in_memory(ran: Ran) -> None:
+    """A second copy of everybody's events did, and each later write planned the old ones anew."""
+    assert ran.frames_left == 0

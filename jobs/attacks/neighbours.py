@@ -21,7 +21,7 @@ from scipy import sparse
 
 from jobs import releases
 from jobs.attacks.attackers import Floats, Integers, membership_scores
-from jobs.frames import local_frame
+from jobs.frames import local_frame, persisted
 from jobs.ingest_reference import stored_zones
 from jobs.publish_products import public_pairs
 from jobs.runtime import Night
@@ -323,21 +323,21 @@ def day_contributions(
     """
     visits = night.of_day(VISITS)
     chosen = visits.select("pseudonym").dropDuplicates().orderBy("pseudonym").limit(people)
-    sample = visits.join(F.broadcast(chosen), on="pseudonym", how="left_semi").persist()
+    theirs = visits.join(F.broadcast(chosen), on="pseudonym", how="left_semi")
     pairs = public_pairs(night, stored_zones(night))
-    offered = metrics.contributions(sample, day=night.day, pairs=pairs)
-    rows = reduce(
-        DataFrame.unionByName,
-        [
-            disclosure.bounded(offered[one.name], key=one.measure.key, l0=one.kept).select(
-                F.xxhash64("pseudonym").alias("who"),
-                F.concat_ws("|", F.lit(position), *one.measure.key).alias("cell"),
-                "units",
-            )
-            for position, one in enumerate(mechanisms)
-        ],
-    ).toArrow()
-    sample.unpersist()
+    with persisted(theirs) as sample:
+        offered = metrics.contributions(sample, day=night.day, pairs=pairs)
+        rows = reduce(
+            DataFrame.unionByName,
+            [
+                disclosure.bounded(offered[one.name], key=one.measure.key, l0=one.kept).select(
+                    F.xxhash64("pseudonym").alias("who"),
+                    F.concat_ws("|", F.lit(position), *one.measure.key).alias("cell"),
+                    "units",
+                )
+                for position, one in enumerate(mechanisms)
+            ],
+        ).toArrow()
     _, person = np.unique(rows["who"].to_numpy(), return_inverse=True)
     names, cell = np.unique(rows["cell"].to_numpy(zero_copy_only=False), return_inverse=True)
     units = sparse.coo_array(
