@@ -87,8 +87,8 @@ def ran(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def frames_kept(spark: SparkSession) -> int:
     """How many frames are persisted."""
-    shared: Any = spark._jsparkSession
-    return int(shared.sharedState().cacheManager().numCachedEntries())
+    session: Any = spark._jsparkSession
+    return int(session.sharedState().cacheManager().numCachedEntries())
 
 
 @pytest.fixture(scope="module")

@@ -323,9 +323,9 @@ def day_contributions(
     """
     visits = night.of_day(VISITS)
     chosen = visits.select("pseudonym").dropDuplicates().orderBy("pseudonym").limit(people)
-    theirs = visits.join(F.broadcast(chosen), on="pseudonym", how="left_semi")
+    sample = visits.join(F.broadcast(chosen), on="pseudonym", how="left_semi")
     pairs = public_pairs(night, stored_zones(night))
-    with persisted(theirs) as sample:
+    with persisted(sample):
         offered = metrics.contributions(sample, day=night.day, pairs=pairs)
         rows = reduce(
             DataFrame.unionByName,
